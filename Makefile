@@ -1,0 +1,119 @@
+# pragma_boot: set-up, the demo cluster, tests, and a target for each thing done with a cluster.
+# A site's own makefile can include this one from anywhere: `include /path/to/pragma_boot/Makefile`.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+pragma := $(patsubst %/,%,$(dir $(realpath $(lastword $(MAKEFILE_LIST)))))
+bin := $(pragma)/bin
+venv := $(pragma)/.venv
+export PRAGMA_SITE_CONF ?= $(pragma)/site_conf.conf
+-include $(PRAGMA_SITE_CONF)
+
+Q := $(if $(V),,@)
+NUM_CPUS ?= 0
+KEY ?= /root/.ssh/id_rsa.pub
+
+# What a Debian machine needs (README, Dependencies). A kernel only for libguestfs' appliance,
+# and only where there is none.
+PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients \
+	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
+	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
+
+## Set-up
+
+.PHONY: help
+help: ## show this text
+	@awk -F ': .*## ' '/^## / { print "\n" substr($$0, 4) ":" } \
+	    /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(pragma)/Makefile
+
+.PHONY: setup
+setup: packages $(venv)/stamp ## install what is missing: Debian packages (as root), a virtual environment
+
+.PHONY: packages
+packages:
+	$(Q)missing=; for package in $(PACKAGES); do \
+	    [ "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || \
+	        missing="$$missing $$package"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	[ "$$(id -u)" = 0 ] || { echo "make: ask root to run: apt-get install$$missing" >&2; exit 1; }; \
+	echo "Installing Debian packages:$$missing"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	{ apt-get -qq update && \
+	  apt-get -qq install -y --no-install-recommends $$missing; } >/tmp/pragma-apt.$$$$ 2>&1 || \
+	    { cat /tmp/pragma-apt.$$$$ >&2; rm -f /tmp/pragma-apt.$$$$; exit 1; }; \
+	rm -f /tmp/pragma-apt.$$$$
+
+$(venv)/stamp: $(pragma)/requirements.txt | packages
+	$(Q)echo "Making the virtual environment .venv with the versions of requirements.txt"
+	$(Q)[ -x $(venv)/bin/pip ] || /usr/bin/python3 -m venv $(venv)
+	$(Q)$(venv)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(Q)touch $@
+
+## The demo: a frontend and two compute nodes on this machine
+
+demo_key := $(pragma)/.demo/id_ed25519
+
+.PHONY: demo
+demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot the demo cluster, wait until it is ready
+	$(Q)[ -z "$$($(bin)/vc-status --xml | grep 'cluster name="demo"')" ] || \
+	    { echo "make: the demo cluster is there already: 'make demo-clean' removes it" >&2; exit 1; }
+	$(Q)echo "Booting a frontend and two compute nodes; without KVM this takes a minute or more"
+	$(Q)$(bin)/pragma_boot --vcname debian --name demo --num_cpus 4 --key $(demo_key).pub --wait
+	$(Q)echo; echo "Log in to the frontend, and from there to compute-0 and compute-1:"; \
+	port=$$($(bin)/vc-status --xml demo | sed -n 's/.*network="public".* port="\([0-9]*\)".*/\1/p'); \
+	echo "  ssh -i $(demo_key) -p $$port root@127.0.0.1"; \
+	echo "Remove the cluster: make demo-clean"
+
+.PHONY: demo-clean
+demo-clean: ## stop and remove the demo cluster
+	$(Q)$(bin)/vc-clean demo
+
+$(demo_key):
+	$(Q)mkdir -p $(@D)
+	$(Q)ssh-keygen -q -t ed25519 -N '' -C demo -f $@
+
+$(pragma)/images/debian/debian.img.gz: $(pragma)/images/debian/build $(wildcard $(pragma)/images/guest/*) | packages
+	$(Q)echo "Building the demo image $(@F); this takes some minutes"
+	$(Q)$< $@
+
+## Clusters
+
+.PHONY: list
+list: ## name the entries of the image database
+	$(Q)$(bin)/vc-list
+
+.PHONY: stage
+stage: ## VC=name: unpack and prepare the images of an entry, once
+	$(Q)[ -n "$(VC)" ] || { echo "make: name an entry: make $@ VC=name (make list)" >&2; exit 2; }
+	$(Q)document=$$($(bin)/vc-parse "$$($(bin)/vc-list --path '$(VC)')"); \
+	$(bin)/vc-stage <<<"$$document" >/dev/null
+
+.PHONY: cluster
+cluster: ## VC=name NUM_CPUS=n KEY=file [NAME=cluster]: boot a cluster
+	$(Q)[ -n "$(VC)" ] || { echo "make: name an entry: make $@ VC=name (make list)" >&2; exit 2; }
+	$(Q)$(bin)/pragma_boot --vcname '$(VC)' --num_cpus '$(NUM_CPUS)' --key '$(KEY)' \
+	    $(if $(NAME),--name '$(NAME)')
+
+.PHONY: status
+status: ## show the clusters and how to log in
+	$(Q)$(bin)/vc-status
+
+.PHONY: clean-cluster
+clean-cluster: ## NAME=cluster: stop a cluster and remove all of it
+	$(Q)[ -n "$(NAME)" ] || { echo "make: name a cluster: make $@ NAME=cluster (make status)" >&2; exit 2; }
+	$(Q)$(bin)/vc-clean '$(NAME)'
+
+## Development
+
+.PHONY: test
+test: setup $(pragma)/images/debian/debian.img.gz ## run all tests, real guests included
+	$(Q)cd $(pragma) && $(venv)/bin/pytest $(PYTEST)
+
+.PHONY: test-quick
+test-quick: setup ## run the tests that boot no guest
+	$(Q)cd $(pragma) && $(venv)/bin/pytest -m 'not guest' $(PYTEST)

@@ -1,0 +1,17 @@
+"""pragma_boot: from an image database to a running virtual cluster on libvirt.
+
+A noun a module. Pure transforms (tree in, tree out): document, vcin, vcout, domain, allocation.
+Side effects: ledger, image, partition, overlay, host, console, process.
+"""
+import os
+import sys
+
+VERSION = '0.1.0'
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+"""The folder that holds bin/, lib/, drivers/ and site_conf.conf."""
+
+# The tools run under the system's Python by their path, without activation: what
+# requirements.txt pins is found in the virtual environment beside bin/.
+sys.path.insert(0, os.path.join(ROOT, '.venv', 'lib', 'python%d.%d' % sys.version_info[:2],
+                                'site-packages'))

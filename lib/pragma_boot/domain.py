@@ -1,0 +1,155 @@
+"""The libvirt domain of a node: rebuilt for this host, with only what is allowed of its author's.
+
+Nothing of an author's <domain> gets here unless it stands in one of the tables below, so that no
+path, address, bridge or device of another host, or a hostile one, survives.
+"""
+import uuid
+
+from lxml import etree
+
+from .document import domain as author_of
+from .document import image, interface, text
+from .host import METADATA
+
+FEATURES = ('acpi', 'apic', 'pae')
+"""Flags of the board that a guest's kernel may have been installed for."""
+
+MACHINES = ('pc', 'q35')
+"""Families of machine type; libvirt turns each into this host's newest. 'pc' has the IDE bus."""
+
+DISK_BUSES = {'ide': 'hda', 'sata': 'sda', 'scsi': 'sda', 'virtio': 'vda'}
+"""Buses that the author's image may be bound to by its boot loader and fstab, with the first
+disk's name on each."""
+
+CARDS = {'virtio': 'virtio-net-pci', 'e1000': 'e1000', 'e1000e': 'e1000e', 'rtl8139': 'rtl8139'}
+"""Models of network card that the image may have the only driver for: libvirt's names, QEMU's."""
+
+CLOCKS = ('utc', 'localtime')
+
+QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
+
+GROUP = '230.0.0.1'
+"""The multicast group of every private socket network, joined on the loopback interface alone."""
+
+FIRST_SLOT = 0x10
+"""PCI slot of the first network card, above those that libvirt gives; guests count cards by slot."""
+
+
+def domain_name(node):
+    """The name of a node's domain: cluster and node."""
+    return f"{node.getparent().get('name')}-{node.get('name')}"
+
+
+def build(root, node, acceleration, console, started):
+    """The <domain> of ``node``.
+
+    ``acceleration`` is 'kvm' or 'tcg', ``console`` the file of its serial console, ``started``
+    the time that its metadata tells, in seconds since the epoch.
+    """
+    author = author_of(root, node.get('role'))
+    machine = _machine(author)
+    cards = node.findall('interface')
+    domain = etree.Element('domain', type='kvm' if acceleration == 'kvm' else 'qemu',
+                           nsmap={'qemu': QEMU})
+    _add(domain, 'name', domain_name(node))
+    # MACs are given once in a site, so that this is as unique, and the same at every boot.
+    _add(domain, 'uuid', str(uuid.uuid5(uuid.NAMESPACE_URL, f"{domain_name(node)}/{cards[0].get('mac')}")))
+    metadata = etree.SubElement(domain, 'metadata')
+    etree.SubElement(metadata, f'{{{METADATA}}}node', nsmap={'pragma': METADATA},
+                     cluster=node.getparent().get('name'), name=node.get('name'),
+                     started=str(int(started)))
+    _add(domain, 'memory', node.get('memory'), unit='KiB')
+    _add(domain, 'vcpu', node.get('cpus'))
+    system = etree.SubElement(domain, 'os')
+    _add(system, 'type', 'hvm', arch='x86_64', machine=machine)
+    etree.SubElement(system, 'boot', dev='hd')
+    features = etree.SubElement(domain, 'features')
+    for flag in FEATURES:
+        if author.find(f'features/{flag}') is not None:
+            etree.SubElement(features, flag)
+    etree.SubElement(domain, 'cpu',
+                     mode='host-passthrough' if acceleration == 'kvm' else 'maximum')
+    clock = author.find('clock')
+    offset = clock.get('offset') if clock is not None else None
+    etree.SubElement(domain, 'clock', offset=offset if offset in CLOCKS else 'utc')
+    for event, action in (('poweroff', 'destroy'), ('reboot', 'restart'), ('crash', 'destroy')):
+        _add(domain, f'on_{event}', action)
+    _add_devices(etree.SubElement(domain, 'devices'), root, node, author, console)
+    _add_cards(domain, author, cards, machine)
+    etree.indent(domain)
+    return domain
+
+
+def _add(parent, tag, content, **attributes):
+    element = etree.SubElement(parent, tag, **attributes)
+    element.text = content
+    return element
+
+
+def _machine(author):
+    """The family of the author's machine type: pc-q35-7.2 is 'q35', all else 'pc'."""
+    machine = author.find('os/type')
+    asked = (machine.get('machine') if machine is not None else None) or ''
+    return 'q35' if 'q35' in asked.split('-') else 'pc'
+
+
+def _add_devices(devices, root, node, author, console):
+    disk = etree.SubElement(devices, 'disk', type='file', device='disk')
+    etree.SubElement(disk, 'driver', name='qemu', type='qcow2')
+    etree.SubElement(disk, 'source', file=node.find('disk').get('path'))
+    # Told, not probed: a guest that writes a qcow2 header into its disk stays in its disk.
+    backing = etree.SubElement(disk, 'backingStore', type='file')
+    etree.SubElement(backing, 'format', type='raw')
+    etree.SubElement(backing, 'source', file=image(root, node.get('role')).get('path'))
+    etree.SubElement(backing, 'backingStore')
+    target = author.find('devices/disk/target')
+    bus = target.get('bus') if target is not None else None
+    if bus not in DISK_BUSES:
+        bus = 'virtio'
+    etree.SubElement(disk, 'target', dev=DISK_BUSES[bus], bus=bus)
+    if bus == 'scsi':
+        etree.SubElement(devices, 'controller', type='scsi', model='virtio-scsi')
+    etree.SubElement(devices, 'controller', type='usb', model='none')
+    serial = etree.SubElement(devices, 'serial', type='file')
+    etree.SubElement(serial, 'source', path=console, append='on')
+    etree.SubElement(serial, 'target', port='0')
+    random = etree.SubElement(devices, 'rng', model='virtio')
+    _add(random, 'backend', '/dev/urandom', model='random')
+    etree.SubElement(devices, 'memballoon', model='none')
+
+
+def _add_cards(domain, author, cards, machine):
+    """Network cards by QEMU's own options.
+
+    libvirt's <interface> can bind a multicast socket to no local address, and a user-mode
+    network to no port of the host, which are what keeps both on the loopback interface.
+    """
+    models = [card.find('model') for card in author.findall('devices/interface')]
+    arguments = []
+    for index, card in enumerate(cards):
+        network = card.get('network')
+        model = models[index].get('type') if models[index:] and models[index] is not None else None
+        if network == 'private':
+            backend = f"socket,id=private,mcast={GROUP}:{card.get('port')},localaddr=127.0.0.1"
+        else:
+            backend = f"user,id=public,hostfwd=tcp:127.0.0.1:{card.get('port')}-:22"
+        bus = 'pcie.0' if machine == 'q35' else 'pci.0'
+        arguments += ['-netdev', backend, '-device',
+                      f"{CARDS.get(model, 'virtio-net-pci')},netdev={network},id=net-{network},"
+                      f"mac={card.get('mac')},bus={bus},addr={FIRST_SLOT + index:#x}"]
+    commandline = etree.SubElement(domain, f'{{{QEMU}}}commandline')
+    for argument in arguments:
+        etree.SubElement(commandline, f'{{{QEMU}}}arg', value=argument)
+
+
+def dropped(author):
+    """What of an author's <domain> is not carried over, for -v: paths of elements, sorted."""
+    kept = {'name', 'uuid', 'memory', 'vcpu', 'os', 'os/type', 'os/boot', 'features', 'clock',
+            'devices', 'devices/disk', 'devices/disk/source', 'devices/disk/target',
+            'devices/disk/driver', 'devices/interface', 'devices/interface/model',
+            *(f'features/{flag}' for flag in FEATURES)}
+    tree = etree.ElementTree(author)
+    paths = {'/'.join(etree.QName(step).localname for step in
+                      [*reversed(list(element.iterancestors())), element][len(list(author.iterancestors())) + 1:])
+             for element in author.iterdescendants(etree.Element)}
+    return sorted(paths - kept)

@@ -1,0 +1,154 @@
+"""Disk images: an author's raw or .gz file, unpacked to a sparse raw file."""
+import hashlib
+import io
+import os
+import stat
+
+from .failure import Failure, cause
+
+BLOCK = 4096
+CHUNK = 1 << 20
+SECTOR = 512
+GZIP_MAGIC = b'\x1f\x8b'
+
+DISGUISES = {
+    b'QFI\xfb': 'qcow2', b'QED\0': 'qed', b'KDMV': 'vmdk', b'COWD': 'vmdk', b'# Disk DescriptorFile': 'vmdk',
+    b'conectix': 'vpc', b'vhdxfile': 'vhdx', b'<<< ': 'vdi', b'LUKS\xba\xbe': 'luks',
+    b'WithoutFreeSpace': 'parallels', b'WithouFreSpacExt': 'parallels', b'Bochs Virtual HD': 'bochs',
+}
+"""How formats begin that QEMU would recognize: an image that is one of them is not raw."""
+
+_ZEROS = bytes(CHUNK)
+
+
+def open_source(path):
+    """An author's image opened to read; raises Failure where it is not a regular file."""
+    try:
+        # O_NONBLOCK: a FIFO would block here for good.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise Failure(f"cannot open image '{path}': {cause(error)}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Failure(f"image '{path}' is not a regular file")
+    return open(descriptor, 'rb', buffering=0)
+
+
+def identity(path):
+    """What tells whether a source file changed: its place, size, inode and times."""
+    with open_source(path) as file:
+        found = os.fstat(file.fileno())
+    return f'{path}\n{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}'
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file):
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        count = self._file.readinto(buffer)
+        self.digest.update(memoryview(buffer)[:count])
+        return count
+
+
+def unpack(path, target, most):
+    """Write the raw image of the file ``path`` sparse to ``target``, an open empty file.
+
+    A file that begins as gzip is unpacked by ISA-L, every member of it, CRC and length checked
+    (RFC 1952). Returns the SHA-256 of the source, hexadecimal. Raises Failure for one that is
+    damaged, empty, not raw, not whole sectors, or larger than ``most`` bytes unpacked.
+    """
+    with open_source(path) as file:
+        hashed = _Hashed(file)
+        packed = file.read(2) == GZIP_MAGIC
+        if path.endswith('.gz') and not packed:
+            raise Failure(f"image '{path}' is not gzip, though its name says so")
+        file.seek(0)
+        try:
+            if packed:
+                from isal import igzip
+                with igzip.GzipFile(fileobj=io.BufferedReader(hashed, CHUNK)) as stream:
+                    size = _copy_sparse(stream, target, most, path)
+            else:
+                size = _copy_sparse(hashed, target, most, path)
+        except (EOFError, ValueError) as error:
+            raise Failure(f"cannot unpack image '{path}': {error}") from None
+        except OSError as error:
+            # igzip.BadGzipFile is an OSError without a number.
+            reason = error if error.errno is None else cause(error)
+            raise Failure(f"cannot unpack image '{path}': {reason}") from None
+        except Exception as error:
+            if type(error).__module__.startswith(('isal', 'igzip', 'zlib')):
+                raise Failure(f"cannot unpack image '{path}': {error}") from None
+            raise
+        while hashed.read(CHUNK):
+            pass
+    if size == 0:
+        raise Failure(f"image '{path}' is empty")
+    if size % SECTOR:
+        raise Failure(f"image '{path}' has {size} bytes, not whole sectors of {SECTOR}: "
+                      "it is cut short, or no disk image")
+    return hashed.digest.hexdigest()
+
+
+def _copy_sparse(stream, target, most, path):
+    """Copy ``stream`` leaving a hole for each block of zeros; returns the bytes in all."""
+    position = 0
+    buffer = bytearray(CHUNK)
+    view = memoryview(buffer)
+    descriptor = target.fileno()
+    while True:
+        count = _fill(stream, view)
+        if position == 0:
+            for magic, kind in DISGUISES.items():
+                if buffer.startswith(magic):
+                    raise Failure(f"image '{path}' is {kind}, not raw: convert it with qemu-img")
+        if position + count > most:
+            raise Failure(f"image '{path}' unpacks to more than {most} bytes "
+                          "(image_max_size in site_conf.conf)")
+        if count < CHUNK or buffer != _ZEROS:
+            _write_blocks(descriptor, buffer, count, position)
+        position += count
+        if count < CHUNK:
+            break
+    os.ftruncate(descriptor, position)
+    return position
+
+
+def _fill(stream, view):
+    """Read until ``view`` is full or the stream ends; returns the bytes read."""
+    count = 0
+    while count < len(view):
+        got = stream.readinto(view[count:])
+        if not got:
+            break
+        count += got
+    return count
+
+
+def _write_blocks(descriptor, buffer, count, position):
+    """Write the runs of blocks among the first ``count`` bytes that are not all zeros."""
+    start = None
+    for offset in range(0, count, BLOCK):
+        end = min(offset + BLOCK, count)
+        # Compared as bytes: a memoryview is compared element by element, fifty times slower.
+        if buffer[offset:end] == _ZEROS[:end - offset]:
+            if start is not None:
+                _write_all(descriptor, memoryview(buffer)[start:offset], position + start)
+                start = None
+        elif start is None:
+            start = offset
+    if start is not None:
+        _write_all(descriptor, memoryview(buffer)[start:count], position + start)
+
+
+def _write_all(descriptor, view, position):
+    while view:
+        count = os.pwrite(descriptor, view, position)
+        view, position = view[count:], position + count

@@ -1,0 +1,103 @@
+"""The ledger of reservations: the folders TEMP/clusters/NAME with their document.xml, nothing else."""
+import contextlib
+import os
+import shutil
+
+from . import document, files, names
+from .failure import Failure
+from .lock import exclusive
+
+LONGEST = 40
+"""Characters of a cluster's name: it begins its domains' names and its frontend's host name."""
+
+
+class Ledger:
+    """The clusters of one temporary directory."""
+
+    def __init__(self, temporary_directory):
+        self.root = temporary_directory
+        self.clusters = os.path.join(temporary_directory, 'clusters')
+
+    @contextlib.contextmanager
+    def changing(self):
+        """Hold the ledger's lock for the block: no address is given twice."""
+        os.makedirs(self.clusters, exist_ok=True)
+        with exclusive(os.path.join(self.root, 'lock')):
+            yield
+
+    def folder(self, name):
+        """The folder of a cluster; raises Failure for what is no name."""
+        return os.path.join(self.clusters, names.checked(name, 'cluster'))
+
+    def names(self):
+        """The names of all clusters, half-made ones included, sorted."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(entry.name for entry in os.scandir(self.clusters)
+                          if entry.is_dir() and names.PATTERN.fullmatch(entry.name))
+        return []
+
+    def has(self, name):
+        """Whether there is a cluster of that name, half-made or not."""
+        return os.path.isdir(self.folder(name))
+
+    def document(self, name):
+        """The document of a cluster, None where it is half-made; raises Failure for a bad one."""
+        path = os.path.join(self.folder(name), 'document.xml')
+        return document.read_file(path) if os.path.exists(path) else None
+
+    def documents(self):
+        """The documents of all clusters that are not half-made."""
+        return [root for root in map(self.document, self.names()) if root is not None]
+
+    def free_name(self, wanted):
+        """``wanted``, or with the first number from 2 on that makes it a new name."""
+        wanted = wanted[:LONGEST - 4].rstrip('.-')
+        count, name = 1, wanted
+        while self.has(name):
+            count += 1
+            name = f'{wanted}-{count}'
+        return name
+
+    def write(self, root):
+        """Replace the document of its cluster, which must be there."""
+        path = os.path.join(self.folder(document.cluster(root).get('name')), 'document.xml')
+        files.write(path, document.serialize(root), 0o600)
+
+    def add(self, root, key):
+        """Enter a new cluster: its folder, its own private key ``key``, and last its document.
+
+        A folder without a document, of an allocation that was killed, is taken over.
+        """
+        folder = self.folder(document.cluster(root).get('name'))
+        if os.path.exists(os.path.join(folder, 'document.xml')):
+            raise Failure(f"cluster '{os.path.basename(folder)}' exists already")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        try:
+            files.write(os.path.join(folder, 'id_ed25519'), key, 0o600)
+            self.write(root)
+        except BaseException:
+            self.remove(os.path.basename(folder))
+            raise
+
+    def remove(self, name):
+        """Give a cluster's reservation back: its document last, so that a kill leaves it whole."""
+        folder = self.folder(name)
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(folder):
+                if entry.name == 'document.xml':
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, 'document.xml'))
+            os.rmdir(folder)
+
+    def require(self, root):
+        """The folder and the ledger's own document of a document's cluster; raises Failure."""
+        name = document.cluster(root).get('name')
+        known = self.document(name) if self.has(name) else None
+        if known is None:
+            raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': run vc-allocate")
+        return self.folder(name), known

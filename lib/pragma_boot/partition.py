@@ -1,0 +1,103 @@
+"""Partition 1 of a staged image: where it lies, what it holds, whether it is sound."""
+import json
+import os
+import re
+from typing import NamedTuple
+
+from . import process
+from .failure import Failure
+from .image import SECTOR
+
+EXTENDED = ('5', 'f', '85')
+UNUSABLE = {'82': 'swap', '8e': 'an LVM physical volume', 'fd': 'a RAID member',
+            'swap': 'swap', 'LVM2_member': 'an LVM physical volume',
+            'linux_raid_member': 'a RAID member', 'crypto_LUKS': 'encrypted'}
+"""Partition types and signatures (sfdisk --list-types, blkid) that no root file system has."""
+
+FEATURES = frozenset(
+    '64bit dir_index dir_nlink ext_attr extent extra_isize filetype flex_bg has_journal '
+    'huge_file large_file metadata_csum metadata_csum_seed needs_recovery orphan_file '
+    'resize_inode sparse_super sparse_super2 uninit_bg'.split())
+"""Features of ext2/3/4 (ext4(5)) that debugfs writes safely; a file system with any other
+(inline_data, quota, casefold, encrypt, verity …) goes through libguestfs."""
+
+
+class Partition(NamedTuple):
+    """Partition 1 of an image: byte offset and length, file system, and who writes into it."""
+
+    offset: int
+    length: int
+    filesystem: str
+    inject: str
+
+
+def find(path, source):
+    """The Partition 1 of the raw image at ``path``, which was unpacked from ``source``.
+
+    Raises Failure where there is none with a root file system inside the image's bounds.
+    """
+    size = os.path.getsize(path)
+    subject = f"image '{source}'"
+    done = process.run(['sfdisk', '--json', path], f'{subject} has no partition table')
+    table = json.loads(done.stdout)['partitiontable']
+    first = next((entry for entry in table.get('partitions', ())
+                  if re.fullmatch(re.escape(path) + 'p?1', entry['node'])), None)
+    if first is None:
+        raise Failure(f'{subject} has no partition 1')
+    kind = first['type'].lower()
+    if kind in EXTENDED:
+        raise Failure(f"{subject}: partition 1 is extended, not a root file system")
+    if kind in UNUSABLE:
+        raise Failure(f"{subject}: partition 1 is {UNUSABLE[kind]}, not a root file system")
+    sector = table.get('sectorsize', SECTOR)
+    offset, length = first['start'] * sector, first['size'] * sector
+    # sfdisk takes tables whose entries lie outside the disk.
+    if offset <= 0 or length <= 0 or offset + length > size:
+        raise Failure(f'{subject}: partition 1 lies outside the disk')
+    filesystem = _filesystem(path, offset, length, subject)
+    if not filesystem.startswith('ext'):
+        return Partition(offset, length, filesystem, 'guestfs')
+    features = _superblock(path, offset, length, subject)
+    known = features <= FEATURES
+    return Partition(offset, length, filesystem, 'debugfs' if known else 'guestfs')
+
+
+def _filesystem(path, offset, length, subject):
+    done = process.run(['blkid', '--probe', '--output', 'value', '--match-tag', 'TYPE',
+                        '--offset', str(offset), '--size', str(length), path],
+                       f'{subject}: cannot probe partition 1', statuses=(0, 2))
+    kind = done.stdout.decode().strip()
+    if not kind:
+        raise Failure(f'{subject}: partition 1 has no file system')
+    if kind in UNUSABLE:
+        raise Failure(f'{subject}: partition 1 is {UNUSABLE[kind]}, not a root file system')
+    return kind
+
+
+def at(path, offset):
+    """How e2fsprogs name a file system inside a file (ext2fs_open2)."""
+    return f'{path}?offset={offset}'
+
+
+def _superblock(path, offset, length, subject):
+    """The features of an ext2/3/4 file system, whose superblock is checked (dumpe2fs(8))."""
+    done = process.run(['dumpe2fs', '-h', at(path, offset)],
+                       f'{subject}: partition 1 is damaged')
+    fields = dict(re.findall(r'^([^:\n]+):\s+(.*)$', done.stdout.decode(errors='replace'), re.M))
+    if 'error' in fields.get('Filesystem state', ''):
+        raise Failure(f'{subject}: the file system has its error flag set: run e2fsck on it')
+    if int(fields['Block count']) * int(fields['Block size']) > length:
+        raise Failure(f'{subject}: the file system is larger than partition 1')
+    if 'First orphan inode' in fields:
+        raise Failure(f'{subject}: the file system has orphaned inodes: run e2fsck on it')
+    return frozenset(fields['Filesystem features'].split())
+
+
+def needs_recovery(path, partition):
+    """Whether the journal of an ext3/4 partition was not replayed."""
+    return 'needs_recovery' in _superblock(path, partition.offset, partition.length, f"'{path}'")
+
+
+def check(device, subject):
+    """Raise Failure unless the ext2/3/4 file system in ``device`` is sound (e2fsck -fn)."""
+    process.run(['e2fsck', '-f', '-n', device], f'{subject}: the file system is damaged')

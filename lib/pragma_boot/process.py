@@ -1,0 +1,47 @@
+"""Child processes: run to their end with their status checked, or kept and ended."""
+import contextlib
+import subprocess
+
+from .failure import Failure, cause
+
+
+def run(argv, subject, input=None, env=None, statuses=(0,)):
+    """Run ``argv`` to its end and return the CompletedProcess, output as bytes.
+
+    ``subject`` begins the message of the Failure that a status outside ``statuses``, or a
+    program that is not there, raises: ``cannot probe 'disk.img'``.
+    """
+    try:
+        done = subprocess.run(argv, input=input, capture_output=True, env=env, check=False,
+                              **({} if input is not None else {'stdin': subprocess.DEVNULL}))
+    except OSError as error:
+        raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
+    if done.returncode not in statuses:
+        raise Failure(f'{subject}: {last_line(done)}')
+    return done
+
+
+def last_line(done):
+    """What a finished process said of its failure: its last line on stderr, else its status."""
+    lines = done.stderr.decode(errors='replace').strip().splitlines()
+    return lines[-1] if lines else f'{done.args[0]} ended with status {done.returncode}'
+
+
+@contextlib.contextmanager
+def kept(argv, subject):
+    """A child that lives as long as the block, and dies with us whatever kills us.
+
+    Ended with SIGTERM and waited for; raises Failure where it does not end with status 0.
+    """
+    # setpriv(1) sets the parent-death signal, which survives the exec of what it starts.
+    child = subprocess.Popen(['setpriv', '--pdeathsig', 'TERM', '--', *argv],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        stderr = child.communicate()[1]
+    if child.returncode != 0:
+        done = subprocess.CompletedProcess(argv, child.returncode, b'', stderr)
+        raise Failure(f'{subject}: {last_line(done)}')

@@ -1,0 +1,136 @@
+"""Staged images: TEMP/images/, one raw file a source and content, made once and read-only."""
+import contextlib
+import hashlib
+import os
+import re
+import subprocess
+
+from lxml import etree
+
+from . import ROOT, files, image, overlay, partition, process, profile, tool
+from .document import domain, text
+from .failure import Failure
+from .lock import exclusive
+
+MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
+
+
+def stage(root, roles, settings):
+    """The staged <image> of each role, made where it is missing.
+
+    GNU Make decides what is missing and makes several at a time. A record's name tells its
+    source file as it is now, and the profile, so that a record that is there is up to date.
+    """
+    chosen = profile.find(text(root.find('driver')))
+    at = os.path.join(settings.temporary_directory, 'images')
+    os.makedirs(at, exist_ok=True)
+    sources = {role: domain(root, role).find('devices/disk/source').get('file') for role in roles}
+    records = {role: _key(source, chosen) for role, source in sources.items()}
+    for record in records.values():
+        if os.path.exists(os.path.join(at, f'{record}.xml')) and not _whole(at, record):
+            os.unlink(os.path.join(at, f'{record}.xml'))
+    environment = {'PRAGMA_PROFILE': chosen, 'PRAGMA_TOOL': tool.name,
+                   'PRAGMA_MOST': str(settings.size('image_max_size'))}
+    environment.update((f'PRAGMA_SOURCE_{records[role]}', source)
+                       for role, source in sources.items())
+    _make(at, settings.number('jobs'), sorted(set(records.values())), environment)
+    images = []
+    for role, record in records.items():
+        found = _read(at, record)
+        found.set('role', role)
+        images.append(found)
+    return images
+
+
+def _key(source, chosen):
+    with open(chosen, 'rb') as file:
+        return hashlib.sha256(image.identity(source).encode() + file.read()).hexdigest()[:24]
+
+
+def _read(at, record):
+    return etree.parse(os.path.join(at, f'{record}.xml')).getroot()
+
+
+def _whole(at, record):
+    """Whether the staged image that a record tells of is there, of its size."""
+    with contextlib.suppress(OSError, etree.XMLSyntaxError):
+        check(_read(at, record))
+        return True
+    return False
+
+
+def check(image):
+    """Raise Failure unless the staged file of an <image> is there as it was made."""
+    path = image.get('path')
+    try:
+        found = os.stat(path)
+    except OSError:
+        raise Failure(f"staged image '{path}' is missing: run vc-stage again") from None
+    if found.st_size != int(image.get('size')) or found.st_mode & 0o222:
+        raise Failure(f"staged image '{path}' was changed after it was made: "
+                      'remove it and run vc-stage again')
+
+
+def _make(at, jobs, records, environment):
+    """Run make for the records; raises the Failure that its first failed recipe tells of."""
+    environment = {**os.environ, **environment}
+    for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
+        environment.pop(name, None)
+    done = subprocess.run(
+        ['setpriv', '--pdeathsig', 'TERM', '--', 'make', '--silent', '--no-print-directory',
+         '-C', at, '-f', MAKEFILE, f'-j{max(jobs, 1)}', *(f'{record}.xml' for record in records)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env=environment, check=False)
+    if done.returncode:
+        lines = done.stderr.decode(errors='replace').splitlines()
+        ours = [line.removeprefix(f'{tool.name}: ') for line in lines
+                if line.startswith(f'{tool.name}: ')]
+        raise Failure(ours[0] if ours else f'cannot stage images: {process.last_line(done)}')
+
+
+def make_record(record, source, chosen, most):
+    """Stage one source file: unpack, check, mend, and write RECORD.xml, all or nothing.
+
+    Two at once make one copy: the second waits for the first and finds the record. Works in
+    the current folder, TEMP/images.
+    """
+    at = os.getcwd()
+    with exclusive(os.path.join(at, f'{record}.lock')):
+        if os.path.exists(os.path.join(at, f'{record}.xml')):
+            return
+        removals = profile.read(chosen)
+        with files.drafted(os.path.join(at, record)) as file:
+            draft = files.temporary(os.path.join(at, record))
+            digest = image.unpack(source, file, most)
+            part = _prepared(draft, source, removals)
+            size = os.fstat(file.fileno()).st_size
+            path = os.path.join(at, _name(source, digest, removals))
+            if not os.path.exists(path):
+                files.settle(file, draft, path, 0o444)
+        found = etree.Element('image', role='', source=source, path=path, size=str(size),
+                              offset=str(part.offset), length=str(part.length),
+                              filesystem=part.filesystem, inject=part.inject)
+        files.write(os.path.join(at, f'{record}.xml'), etree.tostring(found) + b'\n')
+
+
+def _name(source, digest, removals):
+    """The staged file's name: its source's first word, and what decides on its content."""
+    word = re.sub('[^A-Za-z0-9_-]+', '-', os.path.basename(source).split('.')[0])[:40]
+    content = hashlib.sha256('\n'.join([digest, *removals]).encode()).hexdigest()[:16]
+    return f'{word}-{content}.raw'
+
+
+def _prepared(path, source, removals):
+    """Check and mend the unpacked image at ``path``; its Partition."""
+    part = partition.find(path, source)
+    if part.inject != 'debugfs':
+        return part
+    if partition.needs_recovery(path, part):
+        with overlay.exported(path, 'raw', part, f'{path}.partition') as device:
+            process.run(['e2fsck', '-p', '-E', 'journal_only', device],
+                        f"image '{source}': cannot replay the journal", statuses=(0, 1))
+    partition.check(partition.at(path, part.offset), f"image '{source}'")
+    if removals:
+        profile.apply(removals, path, part)
+        partition.check(partition.at(path, part.offset), f"image '{source}' as mended")
+    return part

@@ -1,0 +1,57 @@
+<?xml version="1.0" encoding="UTF-8"?>
+<!-- vc-out.xml: what one node's guest is told, projected from the document.
+
+     The format is that of PRAGMA's guests, and carries what both generations of their parsers
+     read: the older frontend/public, frontend/private, compute/node and compute/private; the
+     newer the name, fqdn and gw of the node's own element, and ip, netmask and mac of each
+     child of it. A guest is a compute node if there is a compute/private. -->
+<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
+  <xsl:output method="xml" omit-xml-declaration="yes" indent="yes" encoding="UTF-8"/>
+
+  <xsl:param name="node"/>
+
+  <xsl:variable name="cluster" select="/vc/cluster"/>
+  <xsl:variable name="self" select="$cluster/node[@name = $node]"/>
+  <xsl:variable name="frontend" select="$cluster/node[@role = 'frontend']"/>
+  <xsl:variable name="public" select="$frontend/interface[@network = 'public']"/>
+  <xsl:variable name="private" select="$self/interface[@network = 'private']"/>
+
+  <xsl:template match="/">
+    <vc>
+      <xsl:choose>
+        <xsl:when test="$self/@role = 'frontend'">
+          <frontend name="{$self/@name}" fqdn="{$self/@fqdn}" gw="{$public/@gw}">
+            <public name="{$self/@name}" fqdn="{$self/@fqdn}" ip="{$public/@ip}"
+                    netmask="{$public/@netmask}" gw="{$public/@gw}" mac="{$public/@mac}"/>
+            <private ip="{$private/@ip}" netmask="{$private/@netmask}" mac="{$private/@mac}"/>
+          </frontend>
+          <compute count="{count($cluster/node[@role = 'compute'])}">
+            <xsl:for-each select="$cluster/node[@role = 'compute']">
+              <xsl:variable name="card" select="interface[@network = 'private']"/>
+              <node name="{@name}" mac="{$card/@mac}" ip="{$card/@ip}" cpus="{@cpus}"/>
+            </xsl:for-each>
+          </compute>
+        </xsl:when>
+        <xsl:otherwise>
+          <frontend fqdn="{$frontend/@fqdn}">
+            <public fqdn="{$frontend/@fqdn}"/>
+          </frontend>
+          <compute name="{$self/@name}" gw="{$private/@gw}">
+            <private fqdn="{$self/@fqdn}" ip="{$private/@ip}" netmask="{$private/@netmask}"
+                     gw="{$private/@gw}" mac="{$private/@mac}"/>
+          </compute>
+        </xsl:otherwise>
+      </xsl:choose>
+      <network>
+        <dns ip="{$cluster/dns/@ip}" search="{$cluster/dns/@search}"
+             domain="{$cluster/dns/@domain}"/>
+      </network>
+      <key>
+        <xsl:for-each select="$cluster/key[not(@role) or @role = $self/@role]">
+          <xsl:if test="position() &gt; 1"><xsl:text>&#10;</xsl:text></xsl:if>
+          <xsl:value-of select="."/>
+        </xsl:for-each>
+      </key>
+    </vc>
+  </xsl:template>
+</xsl:stylesheet>
