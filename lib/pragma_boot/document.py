@@ -10,14 +10,14 @@ from .failure import Failure, cause
 
 SCHEMAS = os.path.join(os.path.dirname(__file__), 'schema')
 ROLES = ('frontend', 'compute')
-MOST_BYTES = {'vc-in': 1 << 20, 'document': 64 << 20}
+MOST_BYTES = {'vc-in': 1 << 20, 'any': 1 << 20, 'document': 64 << 20}
 
 
 def read(stream, schema='document', subject='standard input'):
     """The tree of the document on ``stream`` (binary), valid by ``schema``.
 
-    ``schema`` is 'vc-in', what an image author writes, or 'document'. Raises Failure with the
-    line. A DOCTYPE is refused: only hostile files have one, and lxml without entities would
+    ``schema`` is 'vc-in', what an image author writes, 'document', or 'any' of the two. Raises
+    Failure with the line. A DOCTYPE is refused: only hostile files have one, and lxml without entities would
     give silently empty text.
     """
     if stream is None or (stream is sys.stdin.buffer and stream.isatty()):
@@ -37,6 +37,8 @@ def read(stream, schema='document', subject='standard input'):
         raise Failure(f'{subject} is not well-formed XML: {error.msg}') from None
     if root.getroottree().docinfo.doctype:
         raise Failure(f'{subject} has a DOCTYPE, which is refused: remove it')
+    if schema == 'any':
+        schema = 'vc-in' if root.find('source') is None else 'document'
     validate(root, schema, subject)
     return root
 

@@ -100,4 +100,9 @@ def needs_recovery(path, partition):
 
 def check(device, subject):
     """Raise Failure unless the ext2/3/4 file system in ``device`` is sound (e2fsck -fn)."""
-    process.run(['e2fsck', '-f', '-n', device], f'{subject}: the file system is damaged')
+    done = process.run(['e2fsck', '-f', '-n', device], subject, statuses=range(256))
+    if done.returncode:
+        found = [line for line in done.stdout.decode(errors='replace').splitlines()
+                 if line.strip() and not line.startswith(('Pass ', 'e2fsck '))]
+        raise Failure(f"{subject}: the file system is damaged: "
+                      f"{found[0] if found else process.last_line(done)}")

@@ -53,7 +53,7 @@ def _read(at, record):
 
 def _whole(at, record):
     """Whether the staged image that a record tells of is there, of its size."""
-    with contextlib.suppress(OSError, etree.XMLSyntaxError):
+    with contextlib.suppress(OSError, etree.XMLSyntaxError, Failure):
         check(_read(at, record))
         return True
     return False
@@ -105,7 +105,8 @@ def make_record(record, source, chosen, most):
             part = _prepared(draft, source, removals)
             size = os.fstat(file.fileno()).st_size
             path = os.path.join(at, _name(source, digest, removals))
-            if not os.path.exists(path):
+            # One of the same content that is whole may be in use: it stays.
+            if not os.path.exists(path) or os.path.getsize(path) != size:
                 files.settle(file, draft, path, 0o444)
         found = etree.Element('image', role='', source=source, path=path, size=str(size),
                               offset=str(part.offset), length=str(part.length),

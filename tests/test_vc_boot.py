@@ -1,0 +1,206 @@
+"""vc-boot, vc-status and vc-clean on real libvirt domains, paused before their first instruction."""
+import os
+import subprocess
+
+import pytest
+from conftest import connection, lines
+from lxml import etree
+from test_vc_inject import mounts, processes
+
+QEMU = '{http://libvirt.org/schemas/domain/qemu/1.0}'
+
+
+@pytest.fixture
+def document(site):
+    return site.document(site.entry, 'vc-inject')
+
+
+def boot(site, document, *arguments, **options):
+    return site.run('vc-boot', '--paused', '--no-wait', *arguments, input=document, **options)
+
+
+def virsh(*command):
+    return subprocess.run(['virsh', '-q', '-c', connection(), *command], capture_output=True,
+                          check=True).stdout.decode()
+
+
+def mine(site):
+    return sorted(name for name in site.domains() if name.startswith(f'{site.entry}-'))
+
+
+def all_nodes(site):
+    return [f'{site.entry}-{node}' for node in ('compute-0', 'compute-1', 'frontend')]
+
+
+def printed(site, document, node):
+    return etree.fromstring(site.run('vc-boot', '--print', '--node', node, input=document).stdout)
+
+
+def test_golden(site, document, golden, replacements):
+    replacements += [('uuid>[^<]*<', 'uuid>@UUID@<'), ('230.0.0.1:[0-9]*', '230.0.0.1:@PRIVATE@'),
+                     ('127.0.0.1:[0-9]*', '127.0.0.1:@SSH@')]
+    golden('vc-boot-print', site.run('vc-boot', '--print', input=document).stdout, *replacements)
+    assert mine(site) == []
+    golden('vc-boot', boot(site, document).stdout, *replacements)
+    golden('vc-status', site.run('vc-status', '--xml').stdout, *replacements)
+
+
+@pytest.mark.parametrize('node', ['frontend', 'compute-0'])
+def test_domains_are_valid_for_libvirt(site, document, node):
+    path = site.folder / 'domain.xml'
+    path.write_bytes(site.run('vc-boot', '--print', '--node', node, input=document).stdout)
+    done = subprocess.run(['virt-xml-validate', path, 'domain'], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_of_the_author_survives_unasked(site, document):
+    """Of the example: its emulator, MACs, bridges, image, VNC, tty, network boot, and its type."""
+    domain = printed(site, document, 'frontend')
+    told = etree.tostring(domain).decode()
+    for gone in ('qemu-kvm', '7a:77:6e', 'eth0.2', 'eth1', 'img.gz', 'vnc', '/dev/pts', 'network'):
+        assert gone not in told.replace('net-private', '').replace('net-public', ''), gone
+    assert domain.get('type') == 'qemu'
+    assert [domain.findtext('vcpu'), domain.findtext('memory')] == ['1', '1048576']
+    # And what was asked for: the board's flags, the disk's bus, the cards' model.
+    assert [flag.tag for flag in domain.find('features')] == ['acpi', 'apic', 'pae']
+    assert domain.find('devices/disk/target').attrib == {'dev': 'hda', 'bus': 'ide'}
+    cards = [arg.get('value') for arg in domain.iter(f'{QEMU}arg') if 'mac=' in arg.get('value')]
+    assert [card.split(',')[0] for card in cards] == ['virtio-net-pci'] * 2
+    assert 'netdev=private' in cards[0] and 'netdev=public' in cards[1]
+
+
+def test_networks_stay_on_the_loopback_interface(site, document):
+    backends = [arg.get('value') for node in ('frontend', 'compute-0')
+                for arg in printed(site, document, node).iter(f'{QEMU}arg')
+                if arg.get('value').startswith(('user,', 'socket,'))]
+    assert len(backends) == 3
+    assert all('localaddr=127.0.0.1' in one or 'hostfwd=tcp:127.0.0.1:' in one for one in backends)
+
+
+def test_verbose_names_what_was_dropped(site, document):
+    done = site.run('vc-boot', '--print', '-v', '--node', 'compute-0', input=document)
+    assert "vc-boot: not carried over from the compute's <domain>: devices/emulator" \
+        in lines(done.stderr)
+
+
+def test_starts_resumes_and_cleans(site, document):
+    told = boot(site, document).stdout
+    assert mine(site) == all_nodes(site)
+    states = {node.get('name'): node.findtext('state')
+              for node in etree.fromstring(told).iterfind('cluster/node')}
+    assert states == {'frontend': 'running', 'compute-0': 'running', 'compute-1': 'running'}
+    table = site.run('vc-status', site.entry).stdout.decode().splitlines()
+    assert len(table) == 4 and table[0].split()[:3] == ['CLUSTER', 'NODE', 'STATE']
+    assert table[1].split()[1:3] == ['frontend', 'running'] and 'ssh -p 24' in table[1]
+    before = virsh('domuuid', all_nodes(site)[0]), virsh('domid', all_nodes(site)[0])
+    virsh('destroy', all_nodes(site)[2])
+    assert 'stopped' in site.run('vc-status', site.entry).stdout.decode()
+    # What runs is left alone, what is stopped is started.
+    assert b'<state>stopped' not in boot(site, document).stdout
+    assert before == (virsh('domuuid', all_nodes(site)[0]), virsh('domid', all_nodes(site)[0]))
+    for _ in range(2):
+        site.run('vc-clean', site.entry)
+        assert mine(site) == [] and site.clusters() == []
+        assert processes(site) == [] and mounts(site) == []
+    assert 'no cluster' in site.fails('vc-status', site.entry)
+    assert site.run('vc-status').stdout == b''
+
+
+def test_only_the_named_nodes(site, document):
+    boot(site, document, '--node', 'compute-1', '--node', 'frontend')
+    assert mine(site) == [all_nodes(site)[1], all_nodes(site)[2]]
+    assert "has no node 'x'" in site.fails('vc-boot', '--node', 'x', input=document)
+
+
+def test_domain_tells_its_cluster(site, document):
+    boot(site, document, '--node', 'frontend')
+    mark = virsh('metadata', f'{site.entry}-frontend', 'urn:pragma_boot:node')
+    assert f'cluster="{site.entry}"' in mark and 'name="frontend"' in mark
+
+
+def test_leaves_a_foreign_domain_of_our_name_alone(site, document):
+    name = f'{site.entry}-frontend'
+    subprocess.run(['virsh', '-q', '-c', connection(), 'define', '/dev/stdin'], check=True,
+                   input=f'<domain type="qemu"><name>{name}</name><memory>65536</memory>'
+                         '<os><type>hvm</type></os></domain>'.encode(), capture_output=True)
+    try:
+        line = site.fails('vc-boot', '--paused', '--node', 'frontend', input=document)
+        assert f"has a domain '{name}' that is not ours" in line
+        site.run('vc-clean', site.entry)
+        assert mine(site) == [name]
+    finally:
+        virsh('undefine', name)
+
+
+def test_a_node_without_disk(site, document):
+    told = site.document(site.entry, 'vc-allocate', 0)
+    assert 'has no disk: run vc-inject' in site.fails('vc-boot', input=told)
+    os.unlink(site.temp / 'clusters' / site.entry / 'frontend.qcow2')
+    assert 'has no disk: run vc-inject' in site.fails('vc-boot', input=document)
+
+
+def test_what_cannot_start_is_not_left_defined(site, document):
+    (site.temp / 'clusters' / site.entry / 'frontend.qcow2').write_bytes(b'no qcow2')
+    line = site.fails('vc-boot', '--paused', '--node', 'frontend', input=document)
+    assert "libvirt at 'qemu:///session'" in line
+    assert mine(site) == []
+
+
+def test_dependency_on_a_parent_that_does_not_run(site, document):
+    line = site.fails('vc-boot', '--paused', '--node', 'compute-0', input=document)
+    assert "depends on 'frontend', which does not run" in line
+
+
+def test_dependency_by_the_clock(site):
+    site.vc_in.write_text(site.vc_in.read_text().replace("value='300'", "value='3'"))
+    document = site.document(site.entry, 'vc-inject')
+    site.run('vc-boot', '--paused', input=document)
+    started = {name: int(virsh('metadata', name, 'urn:pragma_boot:node').split('started="')[1]
+                         .split('"')[0]) for name in all_nodes(site)}
+    parent = started.pop(f'{site.entry}-frontend')
+    assert all(3 <= start - parent <= 10 for start in started.values()), started
+
+
+def test_dependency_on_readiness_has_a_bound(site):
+    site.vc_in.write_text(site.vc_in.read_text()
+                          .replace("type='clock' value='300'", "type='ready' value='1'"))
+    document = site.document(site.entry, 'vc-inject')
+    line = site.fails('vc-boot', '--paused', input=document)
+    assert "'frontend' not ready after 1 s" in line
+    assert mine(site) == [f'{site.entry}-frontend']
+
+
+def test_timeout_names_the_nodes_and_stops_nothing(site, document):
+    done = site.run('vc-boot', '--paused', '--no-wait', '--wait', '--timeout', 1, input=document,
+                    status=1)
+    assert not done.stdout
+    assert "'frontend', 'compute-0', 'compute-1' not ready after 1 s" in lines(done.stderr)[-1]
+    assert mine(site) == all_nodes(site)
+
+
+def test_half_made_clusters(site, document):
+    os.unlink(site.temp / 'clusters' / site.entry / 'document.xml')
+    done = site.run('vc-status')
+    assert f"cluster '{site.entry}' is half-made" in done.stderr.decode()
+    site.run('vc-clean', site.entry)
+    assert site.clusters() == []
+
+
+def test_status_of_a_document(site, document):
+    assert site.run('vc-status', '-', input=document).stdout == \
+        site.run('vc-status', site.entry).stdout
+
+
+def test_acceleration_is_probed_by_running_something(site, document):
+    """The probe's guest ends by itself where KVM runs it; where it does not, one line says so."""
+    site.conf.write_text(site.conf.read_text().replace('accel = tcg', 'accel = auto'))
+    first = site.run('vc-boot', '--print', input=document)
+    answer = (site.temp / 'accel').read_text().split()[-1]
+    told = lines(first.stderr)
+    assert answer in ('kvm', 'tcg')
+    assert (answer == 'tcg') == (len(told) == 1 and 'KVM cannot be used' in told[0])
+    assert {domain.get('type') for domain in etree.fromstring(first.stdout)} == \
+        {'kvm' if answer == 'kvm' else 'qemu'}
+    again = site.run('vc-boot', '--print', input=document)
+    assert again.stdout == first.stdout and not again.stderr
+    assert not [name for name in site.domains() if 'probe' in name]

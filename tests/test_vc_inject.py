@@ -1,0 +1,162 @@
+"""vc-inject: overlays with each node's own files in them, written and read back."""
+import os
+import subprocess
+
+import pytest
+from conftest import make_image, need, pack
+from lxml import etree
+
+
+def disks(document):
+    return {node.get('name'): node.find('disk').get('path')
+            for node in etree.fromstring(document).iterfind('cluster/node')}
+
+
+def inside(path, *command):
+    """Output of a debugfs command on partition 1 of an overlay, by a copy of it as raw."""
+    raw = f'{path}.raw-for-test'
+    subprocess.run(['qemu-img', 'dd', '-f', 'qcow2', '-O', 'raw', f'if={path}', f'of={raw}',
+                    'bs=1M', 'skip=1'], check=True, capture_output=True)
+    try:
+        return subprocess.run(['debugfs', '-R', ' '.join(command), raw], capture_output=True,
+                              check=True).stdout
+    finally:
+        os.unlink(raw)
+
+
+def processes(site):
+    done = subprocess.run(['pgrep', '-fa', str(site.folder)], capture_output=True, check=False)
+    return [line for line in done.stdout.decode().splitlines() if 'pgrep' not in line]
+
+
+def mounts(site):
+    with open('/proc/mounts', encoding='utf-8') as file:
+        return [line for line in file if str(site.folder) in line]
+
+
+def use_image(site, path):
+    for name in ('calit2-119-222.img.gz', 'hosted-vm-0-0-1.img.gz'):
+        (site.vc_in.parent / name).write_bytes(path.read_bytes())
+
+
+@pytest.fixture
+def document(site):
+    return site.document(site.entry, 'vc-allocate')
+
+
+def test_golden(site, document, golden, replacements):
+    golden('vc-inject', site.run('vc-inject', input=document).stdout, *replacements)
+
+
+def test_each_disk_has_its_own_vc_out(site, document):
+    told = site.run('vc-inject', input=document).stdout
+    paths = disks(told)
+    assert list(paths) == ['frontend', 'compute-0', 'compute-1']
+    for name, path in paths.items():
+        assert inside(path, 'cat', '/root/vc-out.xml') == \
+            site.run('vc-out', '--node', name, input=told).stdout
+        assert b'Mode:  0600' in inside(path, 'stat', '/root/vc-out.xml')
+        assert os.stat(path).st_blocks * 512 < 1 << 20
+    private = (site.temp / 'clusters' / site.entry / 'id_ed25519').read_bytes()
+    assert inside(paths['frontend'], 'cat', '/root/.ssh/id_ed25519') == private
+    assert b'Mode:  0700' in inside(paths['frontend'], 'stat', '/root/.ssh')
+    assert inside(paths['compute-0'], 'cat', '/root/.ssh/id_ed25519') == b''
+    info = subprocess.run(['qemu-img', 'info', paths['frontend']], capture_output=True, check=True)
+    assert b'backing file format: raw' in info.stdout
+    assert processes(site) == [] and mounts(site) == []
+
+
+def test_leaves_what_is_there_alone(site, document):
+    told = site.run('vc-inject', input=document).stdout
+    before = {path: os.stat(path) for path in disks(told).values()}
+    # The document of before, too: a guest's own data is in those disks by now.
+    for again in (told, document):
+        assert site.run('vc-inject', input=again).stdout == told
+    assert {path: os.stat(path) for path in disks(told).values()} == before
+
+
+def test_makes_a_half_made_disk_anew(site, document):
+    folder = site.temp / 'clusters' / site.entry
+    (folder / 'compute-0.qcow2').write_bytes(b'half')
+    (folder / '.compute-1.qcow2.tmp').write_bytes(b'half')
+    told = site.run('vc-inject', input=document).stdout
+    assert inside(disks(told)['compute-0'], 'cat', '/root/vc-out.xml')
+    assert [name for name in os.listdir(folder) if name.startswith('.')] == []
+
+
+@pytest.mark.parametrize('harm, reason', [
+    (['rmdir root', 'symlink root /etc'], '/root is not a directory'),
+    (['mkdir /root/vc-out.xml'], '/root/vc-out.xml is a directory'),
+    (['symlink /root/.ssh /etc'], '/root/.ssh is a symlink'),
+])
+def test_refuses_images_with_traps(site, harm, reason):
+    path = make_image(site.folder / 'trap.img', [('etc/shadow', b'secret')])
+    subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'],
+                   input='\n'.join(harm).encode(), check=True, capture_output=True)
+    use_image(site, pack(path))
+    document = site.document(site.entry, 'vc-allocate')
+    assert reason in site.fails('vc-inject', input=document)
+    folder = site.temp / 'clusters' / site.entry
+    assert sorted(os.listdir(folder)) in (['document.xml', 'id_ed25519'],
+                                          ['compute-0.qcow2', 'compute-1.qcow2', 'document.xml',
+                                           'id_ed25519'])
+    assert processes(site) == [] and mounts(site) == []
+
+
+def test_a_link_at_the_target_is_removed_not_followed(site):
+    path = make_image(site.folder / 'link.img', [('etc/shadow', b'secret')])
+    subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True,
+                   input=b'symlink /root/vc-out.xml /etc/shadow\n', capture_output=True)
+    use_image(site, pack(path))
+    told = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 0)).stdout
+    disk = disks(told)['frontend']
+    assert inside(disk, 'cat', '/etc/shadow') == b'secret'
+    assert b'Type: regular' in inside(disk, 'stat', '/root/vc-out.xml')
+
+
+def test_a_full_file_system_is_an_error(site):
+    path = make_image(site.folder / 'full.img')
+    # debugfs says nothing and returns 0 when there is no block left.
+    (site.folder / 'filler').write_bytes(os.urandom(13 << 20))
+    for size in (1 << 20, 64 << 10, 4096, 1024):
+        (site.folder / 'piece').write_bytes(os.urandom(size))
+        for count in range(20):
+            subprocess.run(['debugfs', '-w', '-R', f'write piece f{size}-{count}',
+                            f'{path}?offset=1048576'], cwd=site.folder, capture_output=True,
+                           check=True)
+    free = subprocess.run(['dumpe2fs', '-h', f'{path}?offset=1048576'], capture_output=True,
+                          check=True).stdout.decode()
+    if 'Free blocks:              0' not in free:
+        pytest.fail(f'the test did not fill the file system: {free}')
+    subprocess.run(['e2fsck', '-fy', f'{path}?offset=1048576'], capture_output=True, check=False)
+    use_image(site, pack(path))
+    document = site.document(site.entry, 'vc-allocate', 0)
+    assert "node 'frontend'" in site.fails('vc-inject', input=document)
+    assert 'frontend.qcow2' not in os.listdir(site.temp / 'clusters' / site.entry)
+
+
+def test_refuses_without_the_staged_image_or_the_reservation(site, document):
+    image = etree.fromstring(document).find('image').get('path')
+    os.rename(image, f'{image}.away')
+    assert 'is missing: run vc-stage again' in site.fails('vc-inject', input=document)
+    os.rename(f'{image}.away', image)
+    site.run('vc-clean', site.entry)
+    assert 'is not in the ledger' in site.fails('vc-inject', input=document)
+
+
+@pytest.mark.guest
+def test_libguestfs_writes_what_debugfs_may_not(site):
+    """A file system with a feature outside the list: the appliance, a guest of its own."""
+    need('guestfish')
+    path = make_image(site.folder / 'inline.img', [('etc/shadow', b'secret')], size='48M',
+                      mkfs=('mke2fs', '-t', 'ext4', '-O', 'inline_data'))
+    subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True,
+                   input=b'symlink /root/vc-out.xml /etc/shadow\n', capture_output=True)
+    use_image(site, pack(path))
+    told = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 0)).stdout
+    disk = disks(told)['frontend']
+    assert inside(disk, 'cat', '/root/vc-out.xml') == site.run('vc-out', input=told).stdout
+    # debugfs pads what lies in the inode.
+    assert inside(disk, 'cat', '/etc/shadow').rstrip(b'\0') == b'secret'
+    assert b'Mode:  0600' in inside(disk, 'stat', '/root/vc-out.xml')
+    assert inside(disk, 'cat', '/root/.ssh/id_ed25519').startswith(b'-----BEGIN')

@@ -1,0 +1,97 @@
+"""vc-out: what both generations of PRAGMA's guests read."""
+import pytest
+from conftest import DATA
+from lxml import etree
+
+# Issue 2, item 5, and design section 7; tests/test_cluster.py reads the same inside the guests.
+OLDER_FRONTEND = {'frontend/public': ('fqdn', 'ip', 'netmask', 'gw', 'mac'),
+                  'frontend/private': ('ip', 'netmask', 'mac'),
+                  'compute/node': ('name', 'ip', 'cpus')}
+OLDER_COMPUTE = {'compute/private': ('fqdn', 'ip', 'netmask', 'gw', 'mac'),
+                 'frontend/public': ('fqdn',)}
+NEWER = {'frontend': ('name', 'fqdn', 'gw'), 'compute': ('name', 'gw')}
+
+
+def check_older(vc_out, expected):
+    for path, attributes in expected.items():
+        found = vc_out.findall(path)
+        assert found, path
+        for element in found:
+            for attribute in attributes:
+                assert element.get(attribute), f'{path}/@{attribute}'
+    assert vc_out.find('network/dns').get('ip') and vc_out.find('key') is not None
+
+
+def check_newer(vc_out, role):
+    own = vc_out.find(role)
+    assert all(own.get(attribute) for attribute in NEWER[role])
+    assert len(own) >= 1
+    for child in own:
+        assert all(child.get(attribute) for attribute in ('ip', 'netmask', 'mac')), child.tag
+
+
+@pytest.fixture
+def document(site):
+    return site.document(site.entry, 'vc-allocate')
+
+
+def test_golden(site, document, golden, replacements):
+    golden('vc-out-frontend', site.run('vc-out', input=document).stdout, *replacements)
+    golden('vc-out-compute', site.run('vc-out', '--node', 'compute-1', input=document).stdout,
+           *replacements, ('ssh-ed25519 [^ ]* root@', '@CLUSTER-KEY@ root@'))
+
+
+def test_both_generations_of_frontends(site, document):
+    vc_out = etree.fromstring(site.run('vc-out', input=document).stdout)
+    check_older(vc_out, OLDER_FRONTEND)
+    check_newer(vc_out, 'frontend')
+    # By this a guest knows that it is no compute node.
+    assert vc_out.find('compute/private') is None
+
+
+def test_both_generations_of_compute_nodes(site, document):
+    vc_out = etree.fromstring(site.run('vc-out', '--node', 'compute-0', input=document).stdout)
+    check_older(vc_out, OLDER_COMPUTE)
+    check_newer(vc_out, 'compute')
+    assert vc_out.find('frontend').get('fqdn')
+
+
+@pytest.mark.parametrize('role, node', [('frontend', 'frontend'), ('compute', 'compute-0')])
+def test_carries_all_that_the_examples_do(site, document, role, node):
+    """Every element and attribute of the examples' is in ours, in the same order."""
+    example = etree.parse(DATA / f'vc-out-{role}.xml').getroot()
+    ours = etree.fromstring(site.run('vc-out', '--node', node, input=document).stdout)
+
+    def shape(root):
+        return [(root.getroottree().getelementpath(element), set(element.attrib))
+                for element in root.iter()]
+
+    have = dict(shape(ours))
+    for path, attributes in shape(example):
+        assert attributes <= have[path], path
+    order = [path for path, _ in shape(ours) if path in dict(shape(example))]
+    assert order == [path for path, _ in shape(example)]
+
+
+def test_key_lines(site, document):
+    user = site.key.read_text().strip()
+    frontend = etree.fromstring(site.run('vc-out', input=document).stdout).findtext('key')
+    compute = etree.fromstring(site.run('vc-out', '--node', 'compute-0', input=document).stdout)
+    assert frontend == user
+    assert compute.findtext('key').splitlines()[0] == user
+    assert compute.findtext('key').splitlines()[1].endswith(f' root@{site.entry}')
+
+
+@pytest.mark.parametrize('comment', ['<&>', ']]>', '"\'', '</key><x>', '<!--', 'ü漢', '&amp;'])
+def test_well_formed_whatever_the_key_comment_holds(site, comment):
+    key = ' '.join(site.key.read_text().split()[:2]) + ' ' + comment
+    site.key.write_text(key + '\n')
+    document = site.document(site.entry, 'vc-allocate', 0)
+    vc_out = etree.fromstring(site.run('vc-out', input=document).stdout)
+    assert vc_out.findtext('key') == key
+
+
+def test_unknown_node_and_unallocated_document(site, document):
+    assert f"cluster '{site.entry}' has no node 'compute-9'" in \
+        site.fails('vc-out', '--node', 'compute-9', input=document)
+    assert 'run vc-allocate' in site.fails('vc-out', input=site.document(site.entry, 'vc-parse'))
