@@ -70,7 +70,7 @@ class Site:
         return told[0]
 
     def make(self, *arguments, status=0):
-        done = subprocess.run(['make', '-C', self.folder, '-f', ROOT / 'Makefile', *arguments],
+        done = subprocess.run(['make', '--no-print-directory', '-C', self.folder, '-f', ROOT / 'Makefile', *arguments],
                               capture_output=True, env=self.environment(), check=False)
         assert done.returncode == status, done
         return done

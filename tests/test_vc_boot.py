@@ -37,7 +37,7 @@ def printed(site, document, node):
 
 
 def test_golden(site, document, golden, replacements):
-    replacements += [('uuid>[^<]*<', 'uuid>@UUID@<'), ('230.0.0.1:[0-9]*', '230.0.0.1:@PRIVATE@'),
+    replacements += [('<uuid>[^<]*', '<uuid>@UUID@'), ('230.0.0.1:[0-9]*', '230.0.0.1:@PRIVATE@'),
                      ('127.0.0.1:[0-9]*', '127.0.0.1:@SSH@')]
     golden('vc-boot-print', site.run('vc-boot', '--print', input=document).stdout, *replacements)
     assert mine(site) == []
