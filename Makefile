@@ -51,7 +51,7 @@ packages:
 $(venv)/stamp: $(pragma)/requirements.txt | packages
 	$(Q)echo "Making the virtual environment .venv with the versions of requirements.txt"
 	$(Q)[ -x $(venv)/bin/pip ] || /usr/bin/python3 -m venv $(venv)
-	$(Q)$(venv)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(Q)$(venv)/bin/pip install -qq --disable-pip-version-check -r $<
 	$(Q)touch $@
 
 ## The demo: a frontend and two compute nodes on this machine

@@ -143,8 +143,10 @@ class Host:
                     return f'a guest did not run in {PROBE_SECONDS} s'
                 time.sleep(0.1)
         except Failure as error:
-            told = re.search(r'error: (.*?)(; |$)', str(error)) or re.search('()(.*)', str(error))
-            return told[1] or str(error)
+            # QEMU's own word where it has one, else the last and most exact of libvirt's.
+            told = str(error).split('; ')
+            return next((part.split('error: ', 1)[1] for part in told if 'error: ' in part),
+                        told[-1])
         finally:
             self.virsh('destroy', '--domain', name, statuses=(0, 1))
         return None
