@@ -46,7 +46,9 @@ class Site:
         self.base.mkdir()
         self.conf.write_text(f'drivers_path = {ROOT}/drivers\ntemporary_directory = temp\n'
                              'base_path = images\nprivate_ports = 24000-24499\n'
-                             f'ssh_ports = 24500-24999\naccel = tcg\n{settings}')
+                             f'ssh_ports = 24500-24999\naccel = tcg\n'
+                             # whatever else runs on this machine
+                             f'cpu_overcommit = 1000\n{settings}')
         self.key = self.folder / 'user key.pub'
         shutil.copy(DATA / 'user-key.pub', self.key)
 

@@ -22,7 +22,7 @@ def test_help_and_version(empty_site, tool):
     told = empty_site.run(tool, '-h').stdout.decode()
     assert told == empty_site.run(tool, '--help').stdout.decode()
     assert told.startswith(f'{tool}: ') and 'Usage:' in told and 'Example:' in told
-    assert max(map(len, told.splitlines())) <= 100
+    assert max(map(len, told.splitlines())) <= 80
     assert empty_site.run(tool, '--version').stdout.decode().split()[0] == tool
 
 

@@ -84,10 +84,10 @@ def test_too_many_cpus(site, document):
 
 def test_pools_run_dry(site, document):
     with open(site.conf, 'a', encoding='utf-8') as conf:
-        conf.write('ssh_ports = 24500-24500\n')
+        conf.write('ssh_ports = 24650-24650\n')
     allocate(site, document, num_cpus=0)
     line = site.fails('vc-allocate', '--num-cpus', 0, input=document, status=3)
-    assert "pool 'ssh_ports' (24500-24500) has no port left" in line
+    assert "pool 'ssh_ports' (24650-24650) has no port left" in line
     assert len(site.clusters()) == 1
 
 
@@ -132,7 +132,7 @@ def test_takes_several_keys_with_odd_comments(site, document):
 
 def test_twenty_at_once_on_pools_for_twelve(site, document):
     with open(site.conf, 'a', encoding='utf-8') as conf:
-        conf.write('ssh_ports = 24700-24711\ncpu_overcommit = 100\n')
+        conf.write('ssh_ports = 24700-24711\n')
     document = document.replace(b'1048576</memory>', b'65536</memory>')
     running = [subprocess.Popen([ROOT / 'bin/vc-allocate', '--num-cpus', '1'],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,

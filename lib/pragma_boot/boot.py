@@ -1,10 +1,9 @@
 """Starting a cluster's nodes in the order that their <boot_dependency> asks for, and waiting."""
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from . import console, domain, node as nodes, tool
-from .document import boot_dependency, cluster
+from .document import boot_dependency, cluster, has_disk
 from .failure import Failure
 from .host import METADATA
 
@@ -48,8 +47,8 @@ class Boot:
 
     def _check(self, node, domains):
         """Raise Failure for a node without its disk, or with somebody else's domain in its place."""
-        name, disk = domain.domain_name(node), node.find('disk')
-        if disk is None or not os.path.exists(disk.get('path')):
+        name = domain.domain_name(node)
+        if not has_disk(node):
             raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
         if name in domains and self._host.cluster_of(name) != cluster(self._root).get('name'):
             raise Failure(f"libvirt at '{self._host.uri}' has a domain '{name}' that is not ours")

@@ -24,7 +24,8 @@ def said(folder, name):
                 data = file.read(MOST_BYTES)
         except FileNotFoundError:
             continue
-        for word, rest in re.findall(rb'^pragma_boot: (ready|failed|hostkey) %s\b:?[ ]?(.*?)\r*$'
-                                     % re.escape(name.encode()), data, re.M):
+        for word, rest in re.findall(
+                rb'^pragma_boot: (ready|failed|hostkey) %s(?:[: ] *([^\r\n]*))?\r*$'
+                % re.escape(name.encode()), data, re.M):
             found[word.decode()] = rest.decode(errors='replace')
     return found

@@ -132,6 +132,12 @@ def nodes(root, names=()):
     return [node for node in found if not names or node.get('name') in names]
 
 
+def has_disk(node):
+    """Whether the node's <disk> is there, as an element and as a file."""
+    disk = node.find('disk')
+    return disk is not None and os.path.exists(disk.get('path'))
+
+
 def interface(node, network):
     """The node's <interface> on a network, None where it has none."""
     return node.find(f"interface[@network='{network}']")

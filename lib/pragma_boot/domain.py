@@ -142,14 +142,18 @@ def _add_cards(domain, author, cards, machine):
         etree.SubElement(commandline, f'{{{QEMU}}}arg', value=argument)
 
 
-def dropped(author):
-    """What of an author's <domain> is not carried over, for -v: paths of elements, sorted."""
-    kept = {'name', 'uuid', 'memory', 'vcpu', 'os', 'os/type', 'os/boot', 'features', 'clock',
-            'devices', 'devices/disk', 'devices/disk/source', 'devices/disk/target',
-            'devices/disk/driver', 'devices/interface', 'devices/interface/model',
-            *(f'features/{flag}' for flag in FEATURES)}
-    tree = etree.ElementTree(author)
-    paths = {'/'.join(etree.QName(step).localname for step in
-                      [*reversed(list(element.iterancestors())), element][len(list(author.iterancestors())) + 1:])
-             for element in author.iterdescendants(etree.Element)}
-    return sorted(paths - kept)
+KEPT = frozenset((
+    'name', 'uuid', 'memory', 'vcpu', 'os', 'os/type', 'os/boot', 'features', 'clock', 'devices',
+    'devices/disk', 'devices/disk/driver', 'devices/disk/source', 'devices/disk/target',
+    'devices/interface', 'devices/interface/model', *(f'features/{flag}' for flag in FEATURES)))
+"""Elements of an author's <domain> that are carried over, or that have a new one in their place."""
+
+
+def dropped(author, above=''):
+    """The elements of an author's <domain> that are not carried over, as sorted paths, for -v."""
+    found = set()
+    for element in author.iterchildren(etree.Element):
+        path = above + etree.QName(element).localname
+        found |= {path} - KEPT
+        found |= set(dropped(element, f'{path}/'))
+    return sorted(found)

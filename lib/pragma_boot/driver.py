@@ -1,5 +1,7 @@
 """A site's driver: three executables, called by position, that know an engine."""
+import contextlib
 import os
+import signal
 import sys
 
 import sh
@@ -39,8 +41,11 @@ class Driver:
             told.append(line)
             sys.stderr.write(line)
 
-        running = sh.Command(path)(*arguments, _bg=True, _bg_exc=False, _tty_out=False,
-                                   _out=sys.stderr, _err=pass_on)
+        # A session of its own, so that an interruption reaches all of it, once, through us; and
+        # a parent-death signal, so that a kill -9 of ours reaches it too.
+        running = sh.Command('setpriv')('--pdeathsig', 'TERM', '--', path, *arguments, _bg=True,
+                                        _bg_exc=False, _tty_out=False, _new_session=True,
+                                        _out=sys.stderr, _err=pass_on)
         try:
             running.wait()
         except sh.ErrorReturnCode as error:
@@ -50,7 +55,7 @@ class Driver:
                 tool.warn(message)
             raise Said(message, status) from None
         except BaseException:
-            if running.is_alive():
-                running.terminate()
+            with contextlib.suppress(sh.ErrorReturnCode, ProcessLookupError):
+                running.signal_group(signal.SIGTERM)
                 running.wait()
             raise

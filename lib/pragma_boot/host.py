@@ -5,7 +5,7 @@ import time
 
 from lxml import etree
 
-from . import process, session, tool
+from . import files, process, session, tool
 from .failure import Failure
 
 METADATA = 'urn:pragma_boot:node'
@@ -128,7 +128,6 @@ class Host:
         answer = 'tcg' if reason else 'kvm'
         if reason:
             tool.warn(f'KVM cannot be used ({reason}): guests run under TCG, which is slower')
-        from . import files
         files.write(cache, f'{question} {answer}'.encode())
         return answer
 

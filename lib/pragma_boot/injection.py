@@ -6,9 +6,7 @@ guestfish, an appliance of seconds, for any other file system and where there is
 import contextlib
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 import threading
 from typing import NamedTuple
 
@@ -50,12 +48,16 @@ class Plan:
             files.append(Secret('.ssh/id_ed25519', self._private_key))
         return files
 
+    def path(self, node):
+        """Where a node's disk is, or will be."""
+        return os.path.join(self._folder, f"{node.get('name')}.qcow2")
+
     def carry_out(self, node):
-        """Make a node's disk, whole or not at all, and return its path. Raises Failure."""
+        """Make a node's disk, whole or not at all. Raises Failure."""
         found = image(self._root, node.get('role'))
         part = partition.Partition(int(found.get('offset')), int(found.get('length')),
                                    found.get('filesystem'), found.get('inject'))
-        path = os.path.join(self._folder, f"{node.get('name')}.qcow2")
+        path = self.path(node)
         draft = temporary(path)
         try:
             overlay.create(draft, found.get('path'))
@@ -67,7 +69,6 @@ class Plan:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(draft)
-        return path
 
 
 def inject(path, part, files, subject):
@@ -76,7 +77,9 @@ def inject(path, part, files, subject):
     ``part`` is the image's Partition. Raises Failure. Where the quick way cannot be gone for
     want of FUSE, and for no other reason, the slow one is, with a line that says so.
     """
-    scratch = tempfile.mkdtemp(prefix='.inject-', dir=os.path.dirname(path))
+    scratch = f'{path}.scratch'
+    overlay.discard(scratch)
+    os.mkdir(scratch, 0o700)
     try:
         if part.inject == 'debugfs' and not _told_no_fuse.is_set():
             try:
@@ -91,7 +94,7 @@ def inject(path, part, files, subject):
                     tool.warn(f'no FUSE ({error}): writing through libguestfs, which is slower')
         _guestfish(path, scratch, files, subject)
     finally:
-        shutil.rmtree(scratch)
+        overlay.discard(scratch)
 
 
 _told_no_fuse = threading.Event()

@@ -1,9 +1,8 @@
 """The ledger of reservations: the folders TEMP/clusters/NAME with their document.xml, nothing else."""
 import contextlib
 import os
-import shutil
 
-from . import document, files, names
+from . import document, files, names, overlay
 from .failure import Failure
 from .lock import exclusive
 
@@ -24,6 +23,10 @@ class Ledger:
         os.makedirs(self.clusters, exist_ok=True)
         with exclusive(os.path.join(self.root, 'lock')):
             yield
+
+    def alone(self, name):
+        """Hold a cluster's own lock, on its folder itself: nobody else makes its disks meanwhile."""
+        return exclusive(self.folder(name), os.O_RDONLY | os.O_DIRECTORY)
 
     def folder(self, name):
         """The folder of a cluster; raises Failure for what is no name."""
@@ -87,7 +90,7 @@ class Ledger:
                 if entry.name == 'document.xml':
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
+                    overlay.discard(entry.path)
                 else:
                     os.unlink(entry.path)
             with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,7 @@
 """Overlays: a qcow2 file a node on a read-only backing image; and a partition exported as a file."""
 import contextlib
 import os
+import shutil
 import time
 
 from . import process
@@ -17,13 +18,6 @@ def create(path, backing):
     """Make an empty qcow2 overlay at ``path`` on the raw image ``backing`` (absolute)."""
     process.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, path],
                 f"cannot make overlay '{path}'")
-
-
-def locked(path):
-    """Whether a QEMU has the image open (qemu-img takes the same locks)."""
-    done = process.run(['qemu-img', 'info', '-f', 'qcow2', path], f"cannot open '{path}'",
-                       statuses=(0, 1))
-    return b'lock' in done.stderr
 
 
 def _quoted(value):
@@ -49,6 +43,7 @@ def exported(path, format, partition, mountpoint):
                           f'offset={partition.offset},size={partition.length}',
             '--export', 'type=fuse,id=export,node-name=partition,writable=on,'
                         f'mountpoint={_quoted(mountpoint)}']
+    release(mountpoint)
     with open(mountpoint, 'wb'):
         pass
     try:
@@ -64,18 +59,30 @@ def exported(path, format, partition, mountpoint):
             os.unlink(mountpoint)
 
 
+def release(path):
+    """Unmount what a qemu-storage-daemon that was killed left at ``path`` or below it."""
+    with open('/proc/self/mounts', encoding='utf-8', errors='surrogateescape') as file:
+        # A space is written as \040 there (fstab(5)).
+        points = [line.split()[1].encode('latin-1', 'replace').decode('unicode_escape')
+                  for line in file if ' fuse' in line]
+    for point in points:
+        if point == path or point.startswith(f'{path}/'):
+            process.run(['fusermount3', '-u', '-z', point], f"cannot unmount '{point}'")
+
+
+def discard(folder):
+    """Remove a scratch folder with all in it, a dead export included; one that is gone is fine."""
+    release(folder)
+    shutil.rmtree(folder, ignore_errors=not os.path.lexists(folder))
+
+
 def _wait_for(daemon, mountpoint, length, subject):
     """Wait until the export is there: the empty file has the partition's length."""
     deadline = time.monotonic() + EXPORT_SECONDS
     while os.stat(mountpoint).st_size != length:
         if daemon.poll() is not None:
-            return_early(daemon, subject)
+            lines = daemon.stderr.read().decode(errors='replace').strip().splitlines()
+            raise Failure(f'{subject}: {lines[-1] if lines else "it ended at once"}')
         if time.monotonic() > deadline:
             raise Failure(f'{subject}: no export after {EXPORT_SECONDS} s')
         time.sleep(0.002)
-
-
-def return_early(daemon, subject):
-    """Raise the Failure of a daemon that ended before its export was there."""
-    lines = daemon.stderr.read().decode(errors='replace').strip().splitlines()
-    raise Failure(f'{subject}: {lines[-1] if lines else "it ended at once"}')

@@ -11,7 +11,6 @@ import pwd
 import socket
 import subprocess
 
-from . import process
 from .failure import Failure
 from .lock import exclusive
 
@@ -69,6 +68,5 @@ def _start(user):
         env=environment, cwd='/', stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, check=False)
     if done.returncode:
-        raise Failure(f"cannot start libvirtd as user '{user.pw_name}': "
-                      f'{process.last_line(subprocess.CompletedProcess(done.args, done.returncode, b"", b""))}; '
-                      f'{HOME}/.cache/libvirt/libvirtd.log may say more')
+        raise Failure(f"cannot start libvirtd as user '{user.pw_name}': it ended with status "
+                      f'{done.returncode}; {HOME}/.cache/libvirt/libvirtd.log may say more')

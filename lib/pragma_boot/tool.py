@@ -56,7 +56,10 @@ def options(doc, argv):
         reason = str(error).split('\n')[0]
         reason = '' if reason.lower().startswith('usage') else f': {reason}'
         raise Usage(f"wrong usage{reason}: try '{name} --help'") from None
-    verbose = bool(found.get('--verbose'))
+    verbose = bool(found.get('--verbose') or os.environ.get('PRAGMA_VERBOSE'))
+    if verbose:
+        # What pragma_boot calls says more, too.
+        os.environ['PRAGMA_VERBOSE'] = '1'
     return found
 
 

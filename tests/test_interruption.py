@@ -1,0 +1,126 @@
+"""Tools that are interrupted or killed: nothing half-made, and a re-run that works."""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT, lines
+from test_vc_boot import mine
+from test_vc_inject import disks, mounts, processes
+
+
+@pytest.fixture
+def quick(site):
+    text = site.vc_in.read_text()
+    site.vc_in.write_text(re.sub('<boot_dependency.*?</boot_dependency>', '', text, flags=re.S))
+    return site
+
+
+def settled(site):
+    """Wait for children that end with their parent to be gone; whether all are."""
+    for _ in range(200):
+        if not [line for line in processes(site) if 'qemu-system' not in line]:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def start(site, tool, *arguments):
+    return subprocess.Popen([ROOT / 'bin' / tool, *map(str, arguments)], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=site.environment())
+
+
+def feed(running, document):
+    running.stdin.write(document)
+    running.stdin.close()
+
+
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_staging_leaves_nothing(site, how):
+    # Enough to unpack that the signal comes in the middle.
+    raw = site.vc_in.parent / 'calit2-119-222.img.gz'
+    with open(raw, 'wb') as file:
+        subprocess.run(['gzip', '-1'], input=os.urandom(200 << 20), stdout=file, check=True)
+    running = start(site, 'vc-stage', '--types', 'frontend')
+    feed(running, site.document(site.entry, 'vc-parse'))
+    images = site.temp / 'images'
+    while not (images.exists() and [name for name in os.listdir(images) if 'tmp' in name]):
+        time.sleep(0.01)
+    running.send_signal(how)
+    assert running.wait() == 130
+    assert lines(running.stderr.read()) == ['vc-stage: interrupted'] and not running.stdout.read()
+    assert settled(site)
+    assert not [name for name in os.listdir(images) if not name.endswith('.lock')]
+
+
+@pytest.mark.parametrize('delay', [0.05 * count for count in range(1, 13)])
+def test_killed_injection_is_made_good_by_a_re_run(site, delay):
+    document = site.document(site.entry, 'vc-allocate')
+    running = start(site, 'vc-inject')
+    feed(running, document)
+    time.sleep(delay)
+    running.kill()
+    running.wait()
+    assert settled(site), processes(site)
+    told = site.run('vc-inject', input=document).stdout
+    folder = site.temp / 'clusters' / site.entry
+    assert sorted(os.listdir(folder)) == \
+        ['compute-0.qcow2', 'compute-1.qcow2', 'document.xml', 'frontend.qcow2', 'id_ed25519']
+    assert mounts(site) == []
+    for path in disks(told).values():
+        done = subprocess.run(['qemu-img', 'check', '-f', 'qcow2', path], check=False,
+                              capture_output=True)
+        assert done.returncode == 0, done
+
+
+@pytest.mark.parametrize('delay', [0.2, 0.5, 0.8, 1.1, 1.4, 1.7, 2.0, 2.5])
+def test_pragma_boot_that_is_ended_gives_all_back(quick, delay):
+    """SIGTERM at any moment: either the cluster is whole, or there is none of it."""
+    running = start(quick, 'pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key',
+                    quick.key)
+    time.sleep(delay)
+    running.terminate()
+    status = running.wait()
+    assert status in (0, 130), running.stderr.read()
+    assert settled(quick), processes(quick)
+    if status == 0:
+        assert len(mine(quick)) == 3
+    else:
+        assert mine(quick) == [] and quick.clusters() == [] and mounts(quick) == []
+
+
+def test_clean_removes_what_killed_tools_left(quick):
+    for delay in (0.3, 0.9, 1.5, 2.1):
+        running = start(quick, 'pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key',
+                        quick.key, '--name', quick.entry)
+        time.sleep(delay)
+        running.kill()
+        running.wait()
+        assert settled(quick), processes(quick)
+        quick.run('vc-clean', quick.entry)
+        assert mine(quick) == [] and quick.clusters() == [] and mounts(quick) == []
+
+
+def test_a_dead_export_is_unmounted(site):
+    """qemu-storage-daemon killed with our tool: the kernel keeps a mount that answers nobody."""
+    document = site.document(site.entry, 'vc-allocate', 0)
+    folder = site.temp / 'clusters' / site.entry
+    for _ in range(20):
+        running = start(site, 'vc-inject')
+        feed(running, document)
+        while running.poll() is None and not mounts(site):
+            time.sleep(0.002)
+        if running.poll() is None:
+            subprocess.run(['pkill', '-9', '-f', f'qemu-storage-daemon.*{site.folder}'], check=False)
+            running.kill()
+        running.wait()
+        if mounts(site):
+            break
+        site.run('vc-clean', site.entry)
+        document = site.document(site.entry, 'vc-allocate', 0)
+    assert mounts(site), 'the test did not make a dead export'
+    assert settled(site)
+    site.run('vc-inject', input=document)
+    assert mounts(site) == [] and 'frontend.qcow2' in os.listdir(folder)
