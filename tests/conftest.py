@@ -31,6 +31,13 @@ def need(*programs):
             pytest.fail(reason) if os.environ.get('CI') else pytest.skip(reason)
 
 
+def need_fuse():
+    """Skip a test of what FUSE alone does; in CI, where it can be used, fail it."""
+    if not os.access('/dev/fuse', os.R_OK | os.W_OK):
+        reason = '/dev/fuse cannot be used here'
+        pytest.fail(reason) if os.environ.get('CI') else pytest.skip(reason)
+
+
 def lines(text):
     return text.decode().splitlines()
 

@@ -62,7 +62,7 @@ def test_an_ordinary_user_needs_no_privilege(user_site):
     done = subprocess.run([*user_site.become, 'bash', '-o', 'pipefail', '-c', pipe,
                            user_site.vc_in, user_site.key], capture_output=True, check=False)
     assert done.returncode == 0, done
-    assert b'libguestfs' not in done.stderr
+    assert (b'libguestfs' in done.stderr) == (not os.access('/dev/fuse', os.W_OK))
     told = subprocess.run([*user_site.become, 'virsh', '-q', '-c', 'qemu:///session', 'list',
                            '--name'], capture_output=True, check=True)
     assert sorted(filter(None, lines(told.stdout))) == \
@@ -80,8 +80,8 @@ def test_an_ordinary_user_needs_no_privilege(user_site):
 def test_without_fuse_the_slower_way_is_taken_and_said(site):
     """/dev/fuse that is something else, in a mount namespace of the test's own."""
     need('guestfish', 'unshare')
-    if os.geteuid():
-        pytest.skip('only root may mount, in its own namespace too')
+    if subprocess.run(['unshare', '--mount', 'true'], capture_output=True, check=False).returncode:
+        pytest.skip('no right to a mount namespace here')
     document = site.document(site.entry, 'vc-allocate', 0)
     done = subprocess.run(
         ['unshare', '--mount', 'bash', '-c', 'mount --bind /dev/null /dev/fuse && exec "$0"',

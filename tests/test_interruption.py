@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import ROOT, lines
+from conftest import ROOT, lines, need_fuse
 from test_vc_boot import mine
 from test_vc_inject import disks, mounts, processes
 
@@ -105,6 +105,7 @@ def test_clean_removes_what_killed_tools_left(quick):
 
 def test_a_dead_export_is_unmounted(site):
     """qemu-storage-daemon killed with our tool: the kernel keeps a mount that answers nobody."""
+    need_fuse()
     document = site.document(site.entry, 'vc-allocate', 0)
     folder = site.temp / 'clusters' / site.entry
     for _ in range(20):

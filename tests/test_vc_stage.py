@@ -5,7 +5,7 @@ import subprocess
 import zlib
 
 import pytest
-from conftest import ROOT, make_image, need, pack
+from conftest import ROOT, make_image, pack
 from lxml import etree
 
 
@@ -182,7 +182,6 @@ def test_refuses_unsound_file_systems(site, commands, reason):
 
 
 def test_replays_the_journal_of_the_copy(site):
-    need('fusermount3')
     path = make_image(site.folder / 'crashed.img', [('etc/hostname', b'old\n')])
     # Journal an empty transaction and leave it: the superblock then needs recovery.
     harm(path, 'journal_open', 'journal_write -b 14000 /dev/zero', 'journal_close')

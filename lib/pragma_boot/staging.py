@@ -7,7 +7,7 @@ import subprocess
 
 from lxml import etree
 
-from . import ROOT, files, image, overlay, partition, process, profile, tool
+from . import ROOT, files, guestfish, image, overlay, partition, process, profile, tool
 from .document import domain, text
 from .failure import Failure
 from .lock import exclusive
@@ -127,9 +127,13 @@ def _prepared(path, source, removals):
     if part.inject != 'debugfs':
         return part
     if partition.needs_recovery(path, part):
-        with overlay.exported(path, 'raw', part, f'{path}.partition') as device:
-            process.run(['e2fsck', '-p', '-E', 'journal_only', device],
-                        f"image '{source}': cannot replay the journal", statuses=(0, 1))
+        try:
+            with overlay.exported(path, 'raw', part, f'{path}.partition') as device:
+                process.run(['e2fsck', '-p', '-E', 'journal_only', device],
+                            f"image '{source}': cannot replay the journal", statuses=(0, 1))
+        except overlay.NoFuse as error:
+            tool.warn(f'no FUSE ({error}): replaying the journal through libguestfs')
+            guestfish.replay_journal(path, f"image '{source}'")
     partition.check(partition.at(path, part.offset), f"image '{source}'")
     if removals:
         profile.apply(removals, path, part)

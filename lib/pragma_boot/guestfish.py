@@ -1,0 +1,74 @@
+"""Writing files into any file system by guestfish(1), whose appliance is a guest of its own."""
+import os
+import shutil
+import subprocess
+
+from . import process
+from .failure import Failure
+from .scratch import require, save, verify
+
+NEEDED = 'the file system is not one that debugfs writes'
+
+MOST_DISKS = 20
+"""Disks of one appliance, named /dev/sda to /dev/sdt; it has one of its own after them."""
+
+ENVIRONMENT = {'LIBGUESTFS_BACKEND': 'direct', 'LIBGUESTFS_BACKEND_SETTINGS': 'force_tcg'}
+"""libguestfs without libvirt, and without a KVM that may be there and not work."""
+
+
+def write(disks):
+    """Write files below /root of several overlays, partition 1 of each, and read them back.
+
+    ``disks`` are tuples (path of the overlay, scratch folder, injection.Secrets, subject of a
+    message). Raises Failure.
+    """
+    arguments, script, expected = [], ['run'], []
+    for letter, (path, scratch, files, subject) in zip('abcdefghijklmnopqrst', disks):
+        arguments += ['--format=qcow2', '-a', os.path.abspath(path)]
+        commands, checks = _script(f'/dev/sd{letter}1', scratch, files)
+        script += commands
+        expected += [(subject, check) for check in checks]
+    done = _run(arguments, script)
+    answers = done.stdout.decode(errors='replace').split()
+    for answer, (subject, check) in zip(answers, expected):
+        require(answer == 'true', subject, check)
+    if done.returncode or len(answers) != len(expected):
+        subject = expected[min(len(answers), len(expected) - 1)][0]
+        raise Failure(f'{subject}: libguestfs: {process.last_line(done)}')
+    for _, scratch, files, subject in disks:
+        for count, file in enumerate(files):
+            verify(scratch, f'out{count}', file, subject)
+
+
+def replay_journal(path, subject):
+    """Replay the journal in partition 1 of a raw image: the appliance's kernel does by mounting it."""
+    done = _run(['--format=raw', '-a', os.path.abspath(path)],
+                ['run', 'mount /dev/sda1 /', 'umount-all'])
+    if done.returncode:
+        raise Failure(f'{subject}: cannot replay the journal: {process.last_line(done)}')
+
+
+def _run(arguments, script):
+    if not shutil.which('guestfish'):
+        raise Failure("libguestfs is needed here: 'guestfish' is not installed")
+    return subprocess.run(
+        ['setpriv', '--pdeathsig', 'TERM', '--', 'guestfish', '--rw', *arguments],
+        input='\n'.join(script).encode() + b'\n', check=False, capture_output=True,
+        env={**os.environ, **ENVIRONMENT})
+
+
+def _script(device, scratch, files):
+    """guestfish's commands for one disk, and what each 'false' among their answers means."""
+    commands, checks = [f'mount {device} /', 'is-dir /root'], ['/root is not a directory']
+    for folder in sorted({os.path.dirname(file.path) for file in files} - {''}):
+        commands += [f'-mkdir-mode /root/{folder} 0700', f'is-dir /root/{folder}']
+        checks.append(f'/root/{folder} is not a directory')
+    for count, file in enumerate(files):
+        save(scratch, f'in{count}', file.content)
+        inside, outside = f'/root/{file.path}', f'"{scratch}/'
+        # rm-f does not follow a link, upload would; rm-f refuses a directory.
+        commands += [f'rm-f {inside}', f'upload {outside}in{count}" {inside}',
+                     f'chmod 0600 {inside}', f'chown 0 0 {inside}',
+                     f'download {inside} {outside}out{count}"', f'is-file {inside}']
+        checks.append(f'{inside} is not a regular file')
+    return [*commands, 'umount-all'], checks

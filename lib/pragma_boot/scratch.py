@@ -1,0 +1,27 @@
+"""Files of a scratch folder that pass to and from a guest's file system."""
+import os
+
+from .failure import Failure
+
+
+def require(condition, subject, message):
+    """Raise the Failure ``subject: message`` unless ``condition``."""
+    if not condition:
+        raise Failure(f'{subject}: {message}')
+
+
+def save(folder, name, content):
+    """Write what a guest is to get."""
+    with open(os.path.join(folder, name), 'xb') as file:
+        file.write(content)
+
+
+def verify(folder, name, file, subject):
+    """Raise Failure unless what was read back of the Secret ``file`` is what was written."""
+    try:
+        with open(os.path.join(folder, name), 'rb') as back:
+            same = back.read() == file.content
+    except FileNotFoundError:
+        same = False
+    require(same, subject, f'/root/{file.path} does not read back as written: '
+                           'is the file system full?')
