@@ -186,6 +186,12 @@ def test_half_made_clusters(site, document):
     assert site.clusters() == []
 
 
+def test_status_of_one_cluster_is_its_document(site, document):
+    told = site.run('vc-status', '--xml', site.entry).stdout
+    assert told == document
+    assert boot(site, told, '--node', 'frontend').stdout.count(b'<state>running') == 1
+
+
 def test_status_of_a_document(site, document):
     assert site.run('vc-status', '-', input=document).stdout == \
         site.run('vc-status', site.entry).stdout
