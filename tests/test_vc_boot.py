@@ -1,9 +1,10 @@
 """vc-boot, vc-status and vc-clean on real libvirt domains, paused before their first instruction."""
 import os
+import re
 import subprocess
 
 import pytest
-from conftest import connection, lines
+from conftest import ROOT, connection, lines
 from lxml import etree
 from test_vc_inject import mounts, processes
 
@@ -104,6 +105,18 @@ def test_starts_resumes_and_cleans(site, document):
         assert processes(site) == [] and mounts(site) == []
     assert 'no cluster' in site.fails('vc-status', site.entry)
     assert site.run('vc-status').stdout == b''
+
+
+def test_two_at_once_start_each_node_once(site, document):
+    running = [subprocess.Popen([ROOT / 'bin/vc-boot', '--paused', '--no-wait'],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, env=site.environment()) for _ in range(3)]
+    told = [one.communicate(document) for one in running]
+    assert [one.returncode for one in running] == [0, 0, 0], told
+    assert mine(site) == all_nodes(site)
+    for name in all_nodes(site):
+        facts = virsh('dominfo', name)
+        assert 'paused' in facts and re.search('Persistent: +yes', facts), facts
 
 
 def test_only_the_named_nodes(site, document):

@@ -11,6 +11,9 @@ from .failure import Failure
 METADATA = 'urn:pragma_boot:node'
 """The namespace of the <metadata> by which a domain tells the cluster and node it is."""
 
+ACTIVE = (1, 2, 3, 4)
+"""Of virDomainState: running, blocked, paused, being shut down."""
+
 PROBE_SECONDS = 15
 
 PROBE = '''<domain type='kvm'>
@@ -98,6 +101,9 @@ class Host:
         try:
             self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
         except BaseException:
+            # Somebody else's vc-boot may have started it in this moment: then it is well.
+            if self.domains().get(name, {}).get('state') in ACTIVE:
+                return
             self.virsh('undefine', '--domain', name, statuses=(0, 1))
             raise
 

@@ -4,9 +4,10 @@ from lxml import etree
 from . import console
 from .document import nodes, put
 from .domain import domain_name
+from .host import ACTIVE
 
-RUNNING, PAUSED, CRASHED = (1, 2, 4), 3, 6
-"""Of virDomainState: running, blocked and shutting down; paused; crashed."""
+PAUSED, CRASHED = 3, 6
+"""Of virDomainState."""
 
 
 def state(node, domains, folder):
@@ -19,10 +20,10 @@ def state(node, domains, folder):
         return None
     if facts['state'] == CRASHED:
         return 'failed'
+    if facts['state'] not in ACTIVE:
+        return 'stopped'
     if facts['state'] == PAUSED:
         return 'running'
-    if facts['state'] not in RUNNING:
-        return 'stopped'
     told = console.said(folder, node.get('name'))
     return 'ready' if 'ready' in told else 'failed' if 'failed' in told else 'running'
 
