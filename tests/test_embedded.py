@@ -76,6 +76,16 @@ def test_an_ordinary_user_needs_no_privilege(user_site):
     assert mounts(user_site) == []
 
 
+def test_a_temporary_directory_that_qemu_cannot_reach(site):
+    if os.geteuid():
+        pytest.skip('QEMU runs as this user')
+    document = site.document(site.entry, 'vc-allocate', 0)
+    os.chmod(site.folder, 0o700)
+    line = site.fails('vc-inject', input=document)
+    os.chmod(site.folder, 0o755)
+    assert "user 'libvirt-qemu', as which QEMU runs, cannot reach" in line
+
+
 @pytest.mark.guest
 def test_without_fuse_the_slower_way_is_taken_and_said(site):
     """/dev/fuse that is something else, in a mount namespace of the test's own."""

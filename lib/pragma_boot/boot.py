@@ -61,7 +61,7 @@ class Boot:
         log = console.path(self._folder, node.get('name'))
         with open(log, 'wb'):
             pass
-        self._host.give(log, 0o600)
+        self._host.give(log)
         self._host.start(self.domain(node, time.time()), name, paused)
         tool.detail(f"node '{node.get('name')}' is started")
 

@@ -47,19 +47,30 @@ class Host:
             raise Failure(f"libvirt at '{self.uri}': {'; '.join(lines) or command[0] + ' failed'}")
         return done
 
-    def owner(self):
-        """The (uid, gid) that QEMU runs as on this host where it is not ours, else None."""
-        if self.uri == session.URI and os.geteuid() == 0:
-            user = session.account(self._settings['session_user'])
-            return user.pw_uid, user.pw_gid
-        return None
+    def give(self, path):
+        """Give a file to the user that QEMU runs as on this host, and to nobody else."""
+        user = self._user()
+        if user:
+            os.chown(path, user.pw_uid, user.pw_gid)
+        os.chmod(path, 0o600)
 
-    def give(self, path, mode):
-        """Give a file or folder to QEMU's user, or let it in, with the mode that fits."""
-        owner = self.owner()
-        if owner:
-            os.chown(path, *((-1, owner[1]) if os.path.isdir(path) else owner))
-        os.chmod(path, mode)
+    def admit(self, folder):
+        """Let QEMU's user into a folder of ours; raises Failure where it cannot get there."""
+        user = self._user()
+        if user:
+            os.chown(folder, -1, user.pw_gid)
+        os.chmod(folder, 0o710)
+        if user and process.run(['setpriv', f'--reuid={user.pw_uid}', f'--regid={user.pw_gid}',
+                                 '--clear-groups', 'test', '-x', folder],
+                                f"cannot become user '{user.pw_name}'", statuses=(0, 1)).returncode:
+            raise Failure(f"user '{user.pw_name}', as which QEMU runs, cannot reach '{folder}': "
+                          'choose a temporary_directory below folders that all may enter')
+
+    def _user(self):
+        """The passwd entry of QEMU's user where it is not we ourselves, else None."""
+        if self.uri == session.URI and os.geteuid() == 0:
+            return session.account(self._settings['session_user'])
+        return None
 
     def size(self):
         """The host's CPUs and memory in KiB."""

@@ -94,7 +94,7 @@ class Plan:
             yield draft, scratch
             with open(draft, 'rb+') as file:
                 os.fsync(file.fileno())
-            self._host.give(draft, 0o600)
+            self._host.give(draft)
             os.replace(draft, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
