@@ -184,6 +184,19 @@ def test_the_private_network_stays_on_the_loopback_interface(cluster):
     assert joined == {'lo'}
 
 
+def test_shutdown_and_boot_again(cluster):
+    """The guests hear their power button, and come up as the same nodes with the same disks."""
+    cluster.ssh('echo kept > /root/note')
+    done = cluster.site.run('vc-shutdown', '--timeout', 120, cluster.name)
+    assert done.stderr == b''
+    assert cluster.site.run('vc-status', cluster.name).stdout.decode().count(' stopped ') == 3
+    told = cluster.site.run('vc-status', '--xml', cluster.name).stdout
+    cluster.site.run('vc-boot', '--wait', input=told)
+    # The host key is the one of the first boot: ssh is strict about it.
+    assert cluster.ssh('cat /root/note; ssh -o BatchMode=yes compute-1 hostname') == \
+        b'kept\ncompute-1\n'
+
+
 def test_clean_leaves_the_staged_image_alone(cluster):
     """Last in this file: it ends the cluster."""
     def digests():

@@ -119,6 +119,19 @@ def test_two_at_once_start_each_node_once(site, document):
         assert 'paused' in facts and re.search('Persistent: +yes', facts), facts
 
 
+def test_shutdown_ends_by_force_what_does_not_stop(site, document):
+    """A paused guest hears no power button; its cluster stays, and starts again."""
+    told = boot(site, document).stdout
+    done = site.run('vc-shutdown', '--timeout', 1, site.entry)
+    assert sorted(lines(done.stderr)) == [
+        f"vc-shutdown: domain '{name}' did not stop in 1 s: it is ended by force"
+        for name in all_nodes(site)]
+    assert site.run('vc-status', site.entry).stdout.decode().count(' stopped ') == 3
+    assert site.run('vc-shutdown', site.entry).stderr == b''
+    assert boot(site, document).stdout == told
+    assert 'no cluster' in site.fails('vc-shutdown', 'nothing')
+
+
 def test_only_the_named_nodes(site, document):
     boot(site, document, '--node', 'compute-1', '--node', 'frontend')
     assert mine(site) == [all_nodes(site)[1], all_nodes(site)[2]]

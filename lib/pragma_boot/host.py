@@ -118,9 +118,17 @@ class Host:
             self.virsh('undefine', '--domain', name, statuses=(0, 1))
             raise
 
+    def press_power(self, name):
+        """Ask a guest to stop, by its ACPI power button; one that is gone is no error."""
+        self.virsh('shutdown', '--domain', name, '--mode', 'acpi', statuses=(0, 1))
+
+    def end(self, name):
+        """End a domain at once and keep it defined; one that is gone is no error."""
+        self.virsh('destroy', '--domain', name, statuses=(0, 1))
+
     def stop(self, name):
         """End a domain at once and forget it; one that is gone is no error."""
-        self.virsh('destroy', '--domain', name, statuses=(0, 1))
+        self.end(name)
         self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
         if name in self.domains():
             raise Failure(f"libvirt at '{self.uri}' keeps domain '{name}'")
@@ -164,5 +172,5 @@ class Host:
             return next((part.split('error: ', 1)[1] for part in told if 'error: ' in part),
                         told[-1])
         finally:
-            self.virsh('destroy', '--domain', name, statuses=(0, 1))
+            self.end(name)
         return None

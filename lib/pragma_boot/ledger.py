@@ -48,6 +48,15 @@ class Ledger:
         path = os.path.join(self.folder(name), 'document.xml')
         return document.read_file(path) if os.path.exists(path) else None
 
+    def known(self, name):
+        """The document of a cluster; raises Failure where there is none, or only half of one."""
+        if not self.has(name):
+            raise Failure(f"no cluster '{name}' in the ledger of '{self.root}'")
+        root = self.document(name)
+        if root is None:
+            raise Failure(f"cluster '{name}' is half-made: 'vc-clean {name}' removes it")
+        return root
+
     def documents(self):
         """The documents of all clusters that are not half-made."""
         return [root for root in map(self.document, self.names()) if root is not None]
