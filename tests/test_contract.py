@@ -82,6 +82,13 @@ def test_terminal_on_standard_input(site, tool):
 
 
 @filters
+def test_closed_standard_input(site, tool):
+    done = subprocess.run(['bash', '-c', '"$0" "$@" <&-', ROOT / 'bin' / tool, *FILTERS[tool]],
+                          capture_output=True, env=site.environment(), check=False)
+    assert (done.returncode, lines(done.stderr)) == (1, [f'{tool}: standard input is closed'])
+
+
+@filters
 def test_full_and_closed_standard_output(site, tool):
     document = site.document(site.entry, BEFORE[tool])
     before = site.clusters()

@@ -11,12 +11,13 @@ def path(folder, name):
     return os.path.join(folder, f'{name}.console.log')
 
 
-def said(folder, name):
-    """What the guest said since its domain started: {'ready': '', 'failed': reason, …}.
+LINE = re.compile(rb'^pragma_boot: (ready|failed|hostkey) [^\s:]+:? *([^\r\n]*)\r*$', re.M)
+"""What the guest part says: ``pragma_boot: WORD NAME`` and what follows. The name is not asked for:
+a guest that could not read its document does not know it."""
 
-    A line is ``pragma_boot: WORD NAME`` with whatever follows, which the guest part's
-    pragma-guest writes; vc-boot empties the log at each start.
-    """
+
+def said(folder, name):
+    """What the guest said since vc-boot emptied its log: {'ready': '', 'failed': reason, …}."""
     log, found = path(folder, name), {}
     for part in (f'{log}.0', log):
         try:
@@ -24,8 +25,6 @@ def said(folder, name):
                 data = file.read(MOST_BYTES)
         except FileNotFoundError:
             continue
-        for word, rest in re.findall(
-                rb'^pragma_boot: (ready|failed|hostkey) %s(?:[: ] *([^\r\n]*))?\r*$'
-                % re.escape(name.encode()), data, re.M):
+        for word, rest in LINE.findall(data):
             found[word.decode()] = rest.decode(errors='replace')
     return found

@@ -1,6 +1,5 @@
 """The <vc> document that flows through the pipe: read, validated, written; and its parts."""
 import os
-import sys
 from typing import NamedTuple, Optional
 
 from lxml import etree
@@ -20,8 +19,10 @@ def read(stream, schema='document', subject='standard input'):
     Failure with the line. A DOCTYPE is refused: only hostile files have one, and lxml without entities would
     give silently empty text.
     """
-    if stream is None or (stream is sys.stdin.buffer and stream.isatty()):
-        raise Failure('standard input is a terminal: pipe a document in, or name a file')
+    if stream is None:
+        raise Failure('standard input is closed')
+    if stream.isatty():
+        raise Failure(f'{subject} is a terminal: pipe a document in')
     most = MOST_BYTES[schema]
     data = stream.read(most + 1)
     if not data.strip():

@@ -1,0 +1,33 @@
+"""What a guest's serial console tells of it."""
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / 'lib'))
+from pragma_boot import console  # noqa: E402
+
+
+@pytest.mark.parametrize('log, told', [
+    (b'', {}),
+    (b'pragma_boot: ready compute-0\r\n', {'ready': ''}),
+    (b'login: \r\npragma_boot: ready frontend\r\r\nlogin: ', {'ready': ''}),
+    (b'pragma_boot: failed debian: no vc-out.xml\r\n', {'failed': 'no vc-out.xml'}),
+    (b'pragma_boot: hostkey frontend ssh-ed25519 AAAA\npragma_boot: ready frontend\n',
+     {'hostkey': 'ssh-ed25519 AAAA', 'ready': ''}),
+    (b'echo pragma_boot: ready compute-0\n', {}),
+    (b'pragma_boot: ready\xff\n' + bytes(100), {}),
+])
+def test_said(tmp_path, log, told):
+    (tmp_path / 'compute-0.console.log').write_bytes(log)
+    assert console.said(tmp_path, 'compute-0') == told
+
+
+def test_said_before_virtlogd_began_another_file(tmp_path):
+    (tmp_path / 'compute-0.console.log.0').write_bytes(b'pragma_boot: ready compute-0\n')
+    (tmp_path / 'compute-0.console.log').write_bytes(b'later')
+    assert console.said(tmp_path, 'compute-0') == {'ready': ''}
+
+
+def test_nothing_is_said_without_a_log(tmp_path):
+    assert console.said(tmp_path, 'compute-0') == {}
