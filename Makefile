@@ -60,11 +60,11 @@ demo_key := $(pragma)/.demo/id_ed25519
 
 .PHONY: demo
 demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot the demo cluster, wait until it is ready
-	$(Q)echo "Booting a frontend and two compute nodes; without KVM this takes a minute or more"
 	$(Q)if document=$$($(bin)/vc-status --xml demo 2>/dev/null); then \
 	    echo "The demo cluster is there: starting what does not run of it"; \
 	    $(bin)/vc-boot --wait <<<"$$document" >/dev/null; $(bin)/vc-status demo; \
 	else \
+	    echo "Booting a frontend and two compute nodes; without KVM this takes a minute or more"; \
 	    $(bin)/pragma_boot --vcname debian --name demo --num_cpus 4 --key '$(demo_key).pub' --wait; \
 	fi
 	$(Q)echo; echo "Log in to the frontend, and from there to compute-0 and compute-1:"; \

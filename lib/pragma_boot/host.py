@@ -169,7 +169,7 @@ class Host:
         except Failure as error:
             # QEMU's own word where it has one, else the last and most exact of libvirt's.
             told = str(error).split('; ')
-            return next((part.split('error: ', 1)[1] for part in told if 'error: ' in part),
+            return next((part.rsplit('error: ', 1)[1] for part in told if 'error: ' in part),
                         told[-1])
         finally:
             self.end(name)
