@@ -20,7 +20,7 @@ KEY ?= /root/.ssh/id_rsa.pub
 
 # What a Debian machine needs (README, Dependencies). A kernel only for libguestfs' appliance,
 # and only where there is none.
-PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients \
+PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libxml2-utils \
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 

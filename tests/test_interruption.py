@@ -20,7 +20,8 @@ def quick(site):
 
 def settled(site):
     """Wait for children that end with their parent to be gone; whether all are."""
-    for _ in range(200):
+    # A driver that was killed first brings the tool to its end that it waits for.
+    for _ in range(1200):
         if not [line for line in processes(site) if 'qemu-system' not in line]:
             return True
         time.sleep(0.05)

@@ -22,7 +22,7 @@ def write(device, scratch, files, subject):
     commands = []
     for folder in folders:
         kind = _stat(device, f'/root/{folder}', subject)
-        require(kind in (None, 'directory'), subject, f'/root/{folder} is a {kind}')
+        require(kind in (None, 'directory'), subject, f'/root/{folder} is not a directory')
         if kind is None:
             commands += [f'mkdir /root/{folder}',
                          f'set_inode_field /root/{folder} mode 040700']

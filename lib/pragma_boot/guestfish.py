@@ -27,11 +27,11 @@ def write(disks):
         arguments += ['--format=qcow2', '-a', os.path.abspath(path)]
         commands, checks = _script(f'/dev/sd{letter}1', scratch, files)
         script += commands
-        expected += [(subject, check) for check in checks]
+        expected += [(subject, *check) for check in checks]
     done = _run(arguments, script)
     answers = done.stdout.decode(errors='replace').split()
-    for answer, (subject, check) in zip(answers, expected):
-        require(answer == 'true', subject, check)
+    for answer, (subject, wanted, message) in zip(answers, expected):
+        require(answer == wanted, subject, message)
     if done.returncode or len(answers) != len(expected):
         subject = expected[min(len(answers), len(expected) - 1)][0]
         raise Failure(f'{subject}: libguestfs: {process.last_line(done)}')
@@ -58,17 +58,18 @@ def _run(arguments, script):
 
 
 def _script(device, scratch, files):
-    """guestfish's commands for one disk, and what each 'false' among their answers means."""
-    commands, checks = [f'mount {device} /', 'is-dir /root'], ['/root is not a directory']
+    """guestfish's commands for one disk, and what it must answer, with the message if it does not."""
+    commands = [f'mount {device} /', 'is-dir /root']
+    checks = [('true', '/root is not a directory')]
     for folder in sorted({os.path.dirname(file.path) for file in files} - {''}):
         commands += [f'-mkdir-mode /root/{folder} 0700', f'is-dir /root/{folder}']
-        checks.append(f'/root/{folder} is not a directory')
+        checks.append(('true', f'/root/{folder} is not a directory'))
     for count, file in enumerate(files):
         save(scratch, f'in{count}', file.content)
         inside, outside = f'/root/{file.path}', f'"{scratch}/'
-        # rm-f does not follow a link, upload would; rm-f refuses a directory.
-        commands += [f'rm-f {inside}', f'upload {outside}in{count}" {inside}',
+        # rm-f does not follow a link, upload would.
+        commands += [f'is-dir {inside}', f'rm-f {inside}', f'upload {outside}in{count}" {inside}',
                      f'chmod 0600 {inside}', f'chown 0 0 {inside}',
                      f'download {inside} {outside}out{count}"', f'is-file {inside}']
-        checks.append(f'{inside} is not a regular file')
+        checks += [('false', f'{inside} is a directory'), ('true', f'{inside} is no regular file')]
     return [*commands, 'umount-all'], checks
