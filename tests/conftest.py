@@ -3,8 +3,8 @@ import gzip
 import os
 import re
 import shutil
-import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +12,9 @@ import pytest
 from lxml import etree
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / 'lib'))
+from pragma_boot import session  # noqa: E402
+
 DATA = ROOT / 'tests' / 'data'
 
 # QEMU runs as an unprivileged user where we are root: it must reach what lies in here, and the
@@ -121,9 +124,8 @@ class Site:
 
 
 def connection():
-    """The URI by which libvirt's own tools reach the embedded default."""
-    return ('qemu+unix:///session?socket=/run/pragma_boot/libvirt/libvirt-sock'
-            if os.geteuid() == 0 else 'qemu:///session')
+    """The URI by which libvirt's own tools reach the embedded default, whose daemon it wakes."""
+    return session.connection(session.URI, 'libvirt-qemu')
 
 
 def make_image(path, files=(), size='16M', mkfs=('mke2fs', '-t', 'ext4'), table='type=83'):

@@ -1,14 +1,11 @@
 """Properties of the pure part of allocation."""
 import ipaddress
-import sys
 
-from conftest import ROOT
 from hypothesis import given, strategies as st
 from lxml import etree
 
-sys.path.insert(0, str(ROOT / 'lib'))
-from pragma_boot import allocation  # noqa: E402
-from pragma_boot.failure import Failure, Shortage  # noqa: E402
+from pragma_boot import allocation
+from pragma_boot.failure import Failure, Shortage
 
 memories = st.integers(1, 1 << 20)
 

@@ -1,11 +1,8 @@
 """What a guest's serial console tells of it."""
-import sys
 
 import pytest
-from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / 'lib'))
-from pragma_boot import console  # noqa: E402
+from pragma_boot import console
 
 
 @pytest.mark.parametrize('log, told', [
