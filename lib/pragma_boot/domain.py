@@ -8,7 +8,7 @@ import uuid
 from lxml import etree
 
 from .document import domain as author_of
-from .document import image, interface, text
+from .document import image
 from .host import METADATA
 
 FEATURES = ('acpi', 'apic', 'pae')
