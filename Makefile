@@ -42,11 +42,10 @@ packages:
 	[ -z "$$missing" ] && exit 0; \
 	[ "$$(id -u)" = 0 ] || { echo "make: ask root to run: apt-get install$$missing" >&2; exit 1; }; \
 	echo "Installing Debian packages:$$missing"; \
-	export DEBIAN_FRONTEND=noninteractive; \
+	export DEBIAN_FRONTEND=noninteractive; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	{ apt-get -qq update && \
-	  apt-get -qq install -y --no-install-recommends $$missing; } >/tmp/pragma-apt.$$$$ 2>&1 || \
-	    { cat /tmp/pragma-apt.$$$$ >&2; rm -f /tmp/pragma-apt.$$$$; exit 1; }; \
-	rm -f /tmp/pragma-apt.$$$$
+	  apt-get -qq install -y --no-install-recommends $$missing; } >"$$log" 2>&1 || \
+	    { cat "$$log" >&2; exit 1; }
 
 $(venv)/stamp: $(pragma)/requirements.txt | packages
 	$(Q)echo "Making the virtual environment .venv with the versions of requirements.txt"
