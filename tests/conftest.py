@@ -8,12 +8,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 from lxml import etree
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'lib'))
 from pragma_boot import session  # noqa: E402
+
+# How long an example takes is this machine's business: nothing here is a timed test.
+hypothesis.settings.register_profile('untimed', deadline=None)
+hypothesis.settings.load_profile('untimed')
 
 DATA = ROOT / 'tests' / 'data'
 
