@@ -38,7 +38,7 @@ def write(device, scratch, files, subject):
                      f'set_inode_field {os.path.basename(file.path)} mode 0100600']
     _run(device, scratch, commands, subject, write=True)
     _run(device, scratch, [f'dump /root/{file.path} out{count}'
-                                   for count, file in enumerate(files)], subject)
+                           for count, file in enumerate(files)], subject)
     for count, file in enumerate(files):
         verify(scratch, f'out{count}', file, subject)
         require(_stat(device, f'/root/{file.path}', subject, '0600') == 'regular', subject,
