@@ -11,4 +11,5 @@ MAKEFLAGS += --no-builtin-rules
 STAGE_IMAGE := $(dir $(lastword $(MAKEFILE_LIST)))stage-image
 
 %.xml:
-	exec setpriv --pdeathsig TERM -- "$(STAGE_IMAGE)" $* "$$PRAGMA_SOURCE_$*"
+	exec setpriv --pdeathsig TERM -- sh -c '[ "$$PPID" = "$$0" ] && exec "$$@"' "$$PPID" \
+	    "$(STAGE_IMAGE)" $* "$$PRAGMA_SOURCE_$*"

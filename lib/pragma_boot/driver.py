@@ -6,7 +6,7 @@ import sys
 
 import sh
 
-from . import tool
+from . import process, tool
 from .failure import FAILED, INTERRUPTED, SHORTAGE, Failure, Said
 
 EXECUTABLES = ('fix_images', 'allocate', 'boot')
@@ -43,9 +43,9 @@ class Driver:
 
         # A session of its own, so that an interruption reaches all of it, once, through us; and
         # a parent-death signal, so that a kill -9 of ours reaches it too.
-        running = sh.Command('setpriv')('--pdeathsig', 'TERM', '--', path, *arguments, _bg=True,
-                                        _bg_exc=False, _tty_out=False, _new_session=True,
-                                        _out=sys.stderr, _err=pass_on)
+        command, *words = process.bound([path, *arguments])
+        running = sh.Command(command)(*words, _bg=True, _bg_exc=False, _tty_out=False,
+                                      _new_session=True, _out=sys.stderr, _err=pass_on)
         try:
             running.wait()
         except sh.ErrorReturnCode as error:

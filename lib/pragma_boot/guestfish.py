@@ -52,7 +52,7 @@ def _run(arguments, script):
     if not shutil.which('guestfish'):
         raise Failure("libguestfs is needed here: 'guestfish' is not installed")
     return subprocess.run(
-        ['setpriv', '--pdeathsig', 'TERM', '--', 'guestfish', '--rw', *arguments],
+        process.bound(['guestfish', '--rw', *arguments]),
         input='\n'.join(script).encode() + b'\n', check=False, capture_output=True,
         env={**os.environ, **ENVIRONMENT})
 

@@ -1,5 +1,6 @@
 """Child processes: run to their end with their status checked, or kept and ended."""
 import contextlib
+import os
 import subprocess
 
 from .failure import Failure, cause
@@ -27,15 +28,23 @@ def last_line(done):
     return lines[-1] if lines else f'{done.args[0]} ended with status {done.returncode}'
 
 
+def bound(argv):
+    """``argv`` as a child of ours that gets SIGTERM when we die, whatever kills us.
+
+    setpriv(1) sets the parent-death signal, which survives an exec. A parent that died before it
+    was set sends none, so that the shell looks who the parent is, after it.
+    """
+    return ['setpriv', '--pdeathsig', 'TERM', '--',
+            'sh', '-c', '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid()), *argv]
+
+
 @contextlib.contextmanager
 def kept(argv, subject):
     """A child that lives as long as the block, and dies with us whatever kills us.
 
     Ended with SIGTERM and waited for; raises Failure where it does not end with status 0.
     """
-    # setpriv(1) sets the parent-death signal, which survives the exec of what it starts.
-    child = subprocess.Popen(['setpriv', '--pdeathsig', 'TERM', '--', *argv],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    child = subprocess.Popen(bound(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.PIPE)
     try:
         yield child

@@ -77,8 +77,8 @@ def _make(at, jobs, records, environment):
     for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
         environment.pop(name, None)
     done = subprocess.run(
-        ['setpriv', '--pdeathsig', 'TERM', '--', 'make', '--silent', '--no-print-directory',
-         '-C', at, '-f', MAKEFILE, f'-j{max(jobs, 1)}', *(f'{record}.xml' for record in records)],
+        process.bound(['make', '--silent', '--no-print-directory', '-C', at, '-f', MAKEFILE,
+                       f'-j{max(jobs, 1)}', *(f'{record}.xml' for record in records)]),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         env=environment, check=False)
     if done.returncode:
