@@ -16,8 +16,8 @@ def read(stream, schema='document', subject='standard input'):
     """The tree of the document on ``stream`` (binary), valid by ``schema``.
 
     ``schema`` is 'vc-in', what an image author writes, 'document', or 'any' of the two. Raises
-    Failure with the line. A DOCTYPE is refused: only hostile files have one, and lxml without entities would
-    give silently empty text.
+    Failure with the line. A DOCTYPE is refused: only hostile files have one, and lxml without
+    entities would give silently empty text.
     """
     if stream is None:
         raise Failure('standard input is closed')
