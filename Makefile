@@ -24,6 +24,9 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
+# What tests need beyond that: a switch that knows VLANs, and a way to kill a tool at a step.
+TEST_PACKAGES := openvswitch-switch strace
+
 ## Set-up
 
 .PHONY: help
@@ -75,6 +78,21 @@ demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo 
 demo-clean: ## stop and remove the demo cluster
 	$(Q)$(bin)/vc-clean demo
 
+.PHONY: demo-two
+demo-two: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## boot two clusters at once, stop and restart one, remove both
+	$(Q)trap '$(bin)/vc-clean demo-a; $(bin)/vc-clean demo-b' EXIT; \
+	echo "Booting demo-a and demo-b at once; without KVM this takes two minutes or more"; \
+	boot() { $(bin)/pragma_boot --vcname debian --name "$$1" --num_cpus 2 --key '$(demo_key).pub' --wait >/dev/null; }; \
+	boot demo-a & first=$$!; boot demo-b & second=$$!; \
+	status=0; wait $$first || status=$$?; wait $$second || status=$$?; [ $$status = 0 ] || exit $$status; \
+	$(bin)/vc-status demo-a demo-b; \
+	echo; echo "Stopping demo-a; demo-b runs on"; \
+	$(bin)/vc-shutdown demo-a; $(bin)/vc-status demo-a demo-b; \
+	echo; echo "Starting demo-a again"; \
+	document=$$($(bin)/vc-status --xml demo-a); $(bin)/vc-boot --wait <<<"$$document" >/dev/null; \
+	$(bin)/vc-status demo-a demo-b; \
+	echo; echo "Removing both"
+
 $(demo_key):
 	$(Q)mkdir -p $(@D)
 	$(Q)ssh-keygen -q -t ed25519 -N '' -C demo -f $@
@@ -112,10 +130,15 @@ clean-cluster: ## NAME=cluster: stop a cluster and remove all of it
 
 ## Development
 
+# Two test files at a time: most of what they do is wait.
+pytest := $(venv)/bin/pytest -n 2
+
 .PHONY: test
+test: PACKAGES += $(TEST_PACKAGES)
 test: setup $(pragma)/images/debian/debian.img.gz ## run all tests, real guests included
-	$(Q)cd $(pragma) && $(venv)/bin/pytest $(PYTEST)
+	$(Q)cd $(pragma) && $(pytest) $(PYTEST)
 
 .PHONY: test-quick
+test-quick: PACKAGES += $(TEST_PACKAGES)
 test-quick: setup ## run the tests that boot no guest
-	$(Q)cd $(pragma) && $(venv)/bin/pytest -m 'not guest' $(PYTEST)
+	$(Q)cd $(pragma) && $(pytest) -m 'not guest' $(PYTEST)

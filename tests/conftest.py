@@ -31,6 +31,11 @@ def pytest_addoption(parser):
     parser.addoption('--regenerate', action='store_true', help='write the golden files anew')
 
 
+def pytest_collection_modifyitems(items):
+    """What boots guests goes first: it takes longest, and other tests run beside it."""
+    items.sort(key=lambda item: item.get_closest_marker('guest') is None)
+
+
 def need(*programs):
     """Skip a test whose programs are not installed; in CI, where all are, fail it."""
     for program in programs:
@@ -59,9 +64,12 @@ class Site:
         self.base = self.folder / 'images'
         self.conf = self.folder / 'site_conf.conf'
         self.base.mkdir()
+        # Ports of this process alone: the ledgers of sites do not know of each other.
+        first = os.getpid() % 8 * 60
         self.conf.write_text(f'drivers_path = {ROOT}/drivers\ntemporary_directory = temp\n'
-                             'base_path = images\nprivate_ports = 24000-24499\n'
-                             f'ssh_ports = 24500-24999\naccel = tcg\n'
+                             'base_path = images\n'
+                             f'private_ports = {24000 + first}-{24059 + first}\n'
+                             f'ssh_ports = {24500 + first}-{24559 + first}\naccel = tcg\n'
                              # whatever else runs on this machine
                              f'cpu_overcommit = 1000\n{settings}')
         self.key = self.folder / 'user key.pub'
@@ -209,4 +217,4 @@ def replacements(site):
     return [(re.escape(str(site.folder)), '@SITE@'), (re.escape(site.entry), '@CLUSTER@'),
             ('-[0-9a-f]{16}\\.raw', '-@DIGEST@.raw'),
             ('(<key role="compute">)[^<]*', '\\1@CLUSTER-KEY@'),
-            ('port="240[0-9]{2}"', 'port="@PRIVATE@"'), ('port="24[5-9][0-9]{2}"', 'port="@SSH@"')]
+            ('port="24[0-4][0-9]{2}"', 'port="@PRIVATE@"'), ('port="24[5-9][0-9]{2}"', 'port="@SSH@"')]

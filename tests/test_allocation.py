@@ -1,13 +1,24 @@
-"""Properties of the pure part of allocation."""
-import ipaddress
-
+"""Properties of the pure part of allocation: packing and placement."""
+import pytest
 from hypothesis import given, strategies as st
 from lxml import etree
 
 from pragma_boot import allocation
-from pragma_boot.failure import Failure, Shortage
+from pragma_boot.failure import Shortage
 
 memories = st.integers(1, 1 << 20)
+rooms = st.lists(st.tuples(st.integers(-4, 64), memories), min_size=1, max_size=6)
+
+
+def hosts(found):
+    return [allocation.Free(f'host{index}', *room) for index, room in enumerate(found)]
+
+
+def assert_fits(nodes, chosen, free):
+    for room in free:
+        mine = [node for node, host in zip(nodes, chosen) if host == room.host]
+        assert not mine or sum(cpus for cpus, _ in mine) <= room.cpus
+        assert not mine or sum(memory for _, memory in mine) <= room.memory
 
 
 @given(st.integers(1, 5000), st.integers(1, 256))
@@ -18,59 +29,51 @@ def test_pack_is_exact_and_uses_the_fewest_nodes(num_cpus, cpus_per_node):
     assert max(sizes) - min(sizes) <= 1
 
 
-@given(st.lists(st.tuples(st.integers(1, 8), memories), min_size=1, max_size=20),
-       st.lists(st.tuples(st.integers(-4, 64), memories), min_size=1, max_size=6))
-def test_place_never_overfills_a_host_and_is_deterministic(nodes, hosts):
-    free = [allocation.Free(f'host{index}', *room) for index, room in enumerate(hosts)]
-    try:
-        chosen = allocation.place(nodes, free)
-    except Shortage:
-        return
+@given(st.lists(st.tuples(st.integers(1, 8), memories), min_size=1, max_size=20), rooms)
+def test_place_never_overfills_a_host_and_is_deterministic(nodes, found):
+    free = hosts(found)
+    chosen = allocation.place(nodes, free)
     assert chosen == allocation.place(nodes, list(reversed(free)))
-    for room in free:
-        mine = [node for node, host in zip(nodes, chosen) if host == room.host]
-        assert not mine or sum(cpus for cpus, _ in mine) <= room.cpus
-        assert not mine or sum(memory for _, memory in mine) <= room.memory
+    if chosen is not None:
+        assert len(chosen) == len(nodes)
+        assert_fits(nodes, chosen, free)
 
 
-@given(st.integers(0, 2 ** 32 - 1), st.integers(8, 30), st.integers(0, 400))
-def test_private_addresses_are_hosts_of_the_subnet_and_differ(address, prefix, count):
-    interface = ipaddress.IPv4Interface((address, prefix))
-    root = etree.fromstring(
-        f'<vc><networks><network name="private"><ipaddress>{interface.ip}</ipaddress>'
-        f'<netmask>{interface.netmask}</netmask></network></networks></vc>')
-    subnet = interface.network
+def test_the_freest_host_is_filled_first():
+    free = hosts([(3, 9), (5, 9), (5, 9)])
+    assert allocation.place([(2, 1)] * 5, free) == ['host1', 'host1', 'host2', 'host2', 'host0']
+    assert allocation.place([(1, 5), (1, 5)], free) == ['host1', 'host2']
+    assert allocation.place([(1, 5)] * 4, free) is None
+
+
+@given(st.integers(0, 100), st.integers(1, 9), rooms, st.integers(0, 1000), st.integers(0, 100))
+def test_spread_is_exact_within_limits_and_takes_the_fewest_nodes_that_fit(
+        num_cpus, cpus_per_node, found, least, step):
+    free = hosts(found)
     try:
-        netmask, found = allocation.private_addresses(root, count)
-    except Shortage:
-        assert count > subnet.num_addresses - 3
-    except Failure:
-        assert interface.ip in (subnet.network_address, subnet.broadcast_address)
-    else:
-        assert netmask == str(interface.netmask) and found[0] == str(interface.ip)
-        assert len(set(found)) == count + 1
-        hosts = [ipaddress.IPv4Address(one) for one in found]
-        assert all(one in subnet for one in hosts)
-        assert not {subnet.network_address, subnet.broadcast_address} & set(hosts)
-        assert hosts[1:] == sorted(hosts[1:], reverse=True)
-
-
-def test_a_full_subnet():
-    root = etree.fromstring('<vc><networks><network name="private"><ipaddress>10.1.1.1</ipaddress>'
-                            '<netmask>255.255.0.0</netmask></network></networks></vc>')
-    assert len(allocation.private_addresses(root, 65533)[1]) == 65534
-    try:
-        allocation.private_addresses(root, 65534)
-        raise AssertionError('one more than fits')
+        nodes, chosen = allocation.spread((1, 1), num_cpus, cpus_per_node,
+                                          lambda cpus: least + (cpus - 1) * step, free)
     except Shortage as error:
-        assert "pool 'private'" in str(error)
+        assert f'{num_cpus + 1} CPUs' in str(error) and 'free on' in str(error)
+        # Nothing of this site would do, not even nodes of one CPU each.
+        assert allocation.place([(1, 1)] + [(1, least)] * num_cpus, free) is None
+        return
+    computes = nodes[1:]
+    assert nodes[0] == (1, 1) and sum(cpus for cpus, _ in computes) == num_cpus
+    assert all(1 <= cpus <= cpus_per_node for cpus, _ in computes)
+    assert all(memory == least + (cpus - 1) * step for cpus, memory in computes)
+    assert_fits(nodes, chosen, free)
+    most = max((cpus for cpus, _ in computes), default=0)
+    for larger in range(most + 1, cpus_per_node + 1):
+        sizes = allocation.pack(num_cpus, larger)
+        assert len(sizes) == len(computes) or allocation.place(
+            [(1, 1)] + [(cpus, least + (cpus - 1) * step) for cpus in sizes], free) is None
 
 
-@given(st.sets(st.integers(1, 300)), st.integers(0, 50))
-def test_macs_are_new_and_differ(numbers, count):
-    taken = {f'52:54:00:00:{number >> 8:02x}:{number & 255:02x}' for number in numbers}
-    found = allocation.macs('52:54:00', taken, count)
-    assert len(set(found)) == count and not taken & set(found)
+def test_a_shortage_says_what_is_asked_and_what_is_free():
+    with pytest.raises(Shortage, match='not enough room: 9 CPUs and 5 MiB asked for by 5 nodes, '
+                                       '8 CPUs and 10 MiB free on 2 hosts'):
+        allocation.spread((1, 1024), 8, 2, lambda cpus: 1024, hosts([(5, 5 << 10), (3, 5 << 10)]))
 
 
 @given(memories, st.sampled_from(sorted(allocation.MEMORY_UNITS)))

@@ -12,7 +12,7 @@ import tempfile
 
 import pytest
 import test_vc_out
-from conftest import ROOT, SCRATCH, Site, lines
+from conftest import ROOT, SCRATCH, Site, connection, lines
 from lxml import etree
 from test_vc_inject import mounts, processes
 
@@ -185,13 +185,20 @@ def test_the_private_network_stays_on_the_loopback_interface(cluster):
 
 
 def test_shutdown_and_boot_again(cluster):
-    """The guests hear their power button, and come up as the same nodes with the same disks."""
+    """The guests hear their power button, and come up as the same nodes with the same disks.
+
+    The compute nodes after the frontend's sshd, as the document now says.
+    """
     cluster.ssh('echo kept > /root/note')
     done = cluster.site.run('vc-shutdown', '--timeout', 120, cluster.name)
     assert done.stderr == b''
     assert cluster.site.run('vc-status', cluster.name).stdout.decode().count(' stopped ') == 3
     told = cluster.site.run('vc-status', '--xml', cluster.name).stdout
+    told = told.replace(b'<compute>', b"<compute><boot_dependency parent='frontend'>"
+                                      b"<wait type='port' value='300'/></boot_dependency>")
     cluster.site.run('vc-boot', '--wait', input=told)
+    frontend, *computes = (started(cluster, node) for node in NODES)
+    assert min(computes) > frontend + 3
     # The host key is the one of the first boot: ssh is strict about it.
     assert cluster.ssh('cat /root/note; ssh -o BatchMode=yes compute-1 hostname') == \
         b'kept\ncompute-1\n'
@@ -210,6 +217,13 @@ def test_clean_leaves_the_staged_image_alone(cluster):
     assert mounts(cluster.site) == [] and cluster.site.clusters() == []
     assert not cluster.folder.exists()
     assert digests() == before and len(before) == 1
+
+
+def started(cluster, node):
+    """When a node was started, by its domain."""
+    done = subprocess.run(['virsh', '-q', '-c', connection(), 'metadata', f'{cluster.name}-{node}',
+                           'urn:pragma_boot:node'], capture_output=True, check=True)
+    return int(re.search(b'started="([0-9]+)"', done.stdout)[1])
 
 
 def mine_of(cluster):

@@ -196,6 +196,63 @@ def test_dependency_on_readiness_has_a_bound(site):
     assert mine(site) == [f'{site.entry}-frontend']
 
 
+@pytest.mark.parametrize('port, told', [
+    ('', "port 22 of 'frontend' does not answer after 1 s"),
+    ("port='80'", "port 80 of 'frontend' cannot be reached from here")])
+def test_dependency_on_a_port_has_a_bound(site, port, told):
+    """A paused guest answers nobody, though QEMU takes the connection in its place."""
+    site.vc_in.write_text(site.vc_in.read_text().replace(
+        "type='clock' value='300'", f"type='port' value='1' {port}"))
+    document = site.document(site.entry, 'vc-inject')
+    assert told in site.fails('vc-boot', '--paused', input=document)
+    assert mine(site) == [f'{site.entry}-frontend']
+
+
+def test_a_document_that_names_another_host_than_the_ledger(site, document):
+    line = site.fails('vc-boot', input=document.replace(b'qemu:///session', b'qemu:///system'))
+    assert "is on 'qemu:///session' by the ledger, on 'qemu:///system' by the document" in line
+
+
+def test_status_of_many_clusters_asks_a_host_once(site):
+    """Whatever libvirt is asked goes through virsh, which is counted on its way."""
+    told = site.document(site.entry, 'vc-stage')
+    for _ in range(12):
+        site.run('vc-allocate', '--num-cpus', 0, input=told)
+    counted = site.folder / 'bin'
+    counted.mkdir()
+    (counted / 'virsh').write_text(f'#!/bin/sh\necho x >>{site.folder}/count\nexec /usr/bin/virsh "$@"\n')
+    (counted / 'virsh').chmod(0o755)
+    done = subprocess.run([ROOT / 'bin/vc-status'], capture_output=True, check=True,
+                          env={**site.environment(), 'PATH': f"{counted}:{os.environ['PATH']}"})
+    assert len(done.stdout.splitlines()) == 13
+    assert (site.folder / 'count').read_text() == 'x\n'
+
+
+def test_a_host_that_does_not_answer(site, document):
+    boot(site, document, '--node', 'frontend')
+    text = site.conf.read_text()
+    gone = 'qemu+unix:///system?socket=/nonexistent'
+    path = site.temp / 'clusters' / site.entry / 'document.xml'
+    path.write_bytes(document.replace(b'<node role="compute" name="compute-0" fqdn="compute-0" '
+                                      b'host="qemu:///session"',
+                                      b'<node role="compute" name="compute-0" fqdn="compute-0" '
+                                      b'host="%s"' % gone.encode()))
+    site.conf.write_text(text + f'hosts = qemu:///session {gone}\nprivate_network = bridge:br0\n')
+    told = site.run('vc-status', site.entry)
+    assert [line.split()[2] for line in lines(told.stdout)[1:]] == ['running', 'unknown', '-']
+    assert f"vc-status: libvirt at '{gone}'" in told.stderr.decode()
+    assert gone in site.fails('vc-boot', '--no-wait', input=path.read_bytes())
+    assert gone in site.run('vc-shutdown', '--timeout', 0, site.entry, status=1).stderr.decode()
+    assert 'stays in the ledger until it answers' in site.fails('vc-clean', site.entry)
+    assert site.clusters() == [site.entry]
+    # Gone for good: taken out of the settings.
+    site.conf.write_text(text)
+    done = site.run('vc-clean', site.entry)
+    assert lines(done.stderr) == [f"vc-clean: '{gone}' is not one of the site's hosts any more: "
+                                  'what is on it stays there']
+    assert mine(site) == [] and site.clusters() == []
+
+
 def test_timeout_names_the_nodes_and_stops_nothing(site, document):
     done = site.run('vc-boot', '--paused', '--no-wait', '--wait', '--timeout', 1, input=document,
                     status=1)

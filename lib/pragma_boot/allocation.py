@@ -2,13 +2,13 @@
 
 Nothing here reads a file or asks a host: the caller says what is taken.
 """
-import ipaddress
 import re
 from typing import NamedTuple
 
 from lxml import etree
 
-from .document import ROLES, domain, text
+from . import pool
+from .document import ROLES, domain, put, text
 from .failure import Failure, Shortage
 
 MEMORY_UNITS = {'b': 1, 'bytes': 1, 'KB': 10 ** 3, 'k': 2 ** 10, 'KiB': 2 ** 10, 'MB': 10 ** 6,
@@ -28,22 +28,13 @@ class Free(NamedTuple):
     memory: int
 
 
-class Taken(NamedTuple):
-    """What other clusters of the site have."""
-
-    macs: frozenset
-    ports: frozenset
-
-    @classmethod
-    def by(cls, documents):
-        """What the clusters of ``documents`` have."""
-        cards = [card for root in documents for card in root.iterfind('cluster/node/interface')]
-        return cls(frozenset(card.get('mac') for card in cards),
-                   frozenset(int(card.get('port')) for card in cards if card.get('port')))
+USER_MODE_DNS = '10.0.2.3'
 
 
 def pack(num_cpus, cpus_per_node):
     """CPUs of each compute node: the fewest nodes of at most ``cpus_per_node``, evenly filled."""
+    if not num_cpus:
+        return []
     count = -(-num_cpus // cpus_per_node)
     return [num_cpus // count + (index < num_cpus % count) for index in range(count)]
 
@@ -67,107 +58,120 @@ def cpus(author):
     return int(count)
 
 
-def private_addresses(root, count):
-    """The private network's netmask, and the addresses of the frontend and ``count`` others.
-
-    The frontend has the address that <networks> names. The others count down from the top of
-    the subnet; its network and broadcast addresses stay free.
-    """
-    network = root.find("networks/network[@name='private']")
-    address, netmask = text(network.find('ipaddress')), text(network.find('netmask'))
-    try:
-        subnet = ipaddress.IPv4Network(f'{address}/{netmask}', strict=False)
-    except ValueError as error:
-        raise Failure(f'line {network.sourceline}: the private network is wrong: {error}') from None
-    frontend = ipaddress.IPv4Address(address)
-    if subnet.prefixlen > 30 or frontend in (subnet.network_address, subnet.broadcast_address):
-        raise Failure(f"line {network.sourceline}: '{address}' is no host's address in {subnet}")
-    if count > subnet.num_addresses - 3:
-        raise Shortage(f"pool 'private' ({subnet}) has {subnet.num_addresses - 3} addresses "
-                       f'for compute nodes, {count} asked for')
-    top = int(subnet.broadcast_address)
-    chosen = (candidate for candidate in range(top - 1, int(subnet.network_address), -1)
-              if candidate != int(frontend))
-    return netmask, [address] + [str(ipaddress.IPv4Address(next(chosen))) for _ in range(count)]
-
-
-def macs(prefix, taken, count):
-    """The ``count`` lowest MACs under a prefix of three bytes that nobody has."""
-    found = []
-    for number in range(1, 1 << 24):
-        if len(found) == count:
-            return found
-        mac = f'{prefix}:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}'
-        if mac not in taken:
-            found.append(mac)
-    raise Shortage(f"pool 'mac_prefix' ({prefix}) has no {count} MACs left")
-
-
-def port(pool, ports, taken, usable):
-    """The lowest port of a pool that no cluster has and that is ``usable`` on this host now."""
-    for candidate in ports:
-        if candidate not in taken and usable(candidate):
-            return str(candidate)
-    raise Shortage(f"pool '{pool}' ({ports.start}-{ports.stop - 1}) has no port left")
-
-
 def place(nodes, free):
-    """Choose each node's host, the one with the most CPUs left first; all or nothing.
+    """Choose each node's host, or None where there is not enough room for all.
 
-    ``nodes`` are (cpus, memory) pairs. Returns their hosts' URIs; raises Shortage.
+    ``nodes`` are (cpus, memory) pairs. The host with the most free CPUs is filled first, then
+    the next; of two that are equal the one whose URI sorts first.
     """
-    left = {place.host: [place.cpus, place.memory] for place in free}
+    left = sorted(([-place.cpus, place.host, place.memory] for place in free))
     chosen = []
-    for wanted_cpus, wanted_memory in nodes:
-        fitting = [(-have[0], host) for host, have in left.items()
-                   if have[0] >= wanted_cpus and have[1] >= wanted_memory]
-        if not fitting:
-            raise Shortage(
-                f'not enough room: {sum(node[0] for node in nodes)} CPUs and '
-                f'{sum(node[1] for node in nodes) >> 10} MiB asked for by {len(nodes)} nodes, '
-                f'{sum(max(place.cpus, 0) for place in free)} CPUs and '
-                f'{sum(max(place.memory, 0) for place in free) >> 10} MiB free')
-        host = min(fitting)[1]
-        left[host][0] -= wanted_cpus
-        left[host][1] -= wanted_memory
-        chosen.append(host)
+    for cpus, kib in nodes:
+        host = next((have for have in left if -have[0] >= cpus and have[2] >= kib), None)
+        if host is None:
+            return None
+        host[0] += cpus
+        host[2] -= kib
+        chosen.append(host[1])
     return chosen
+
+
+def spread(frontend, num_cpus, cpus_per_node, size, free):
+    """The nodes of a cluster as (cpus, memory) pairs, the frontend first, and their hosts.
+
+    The fewest compute nodes of at most ``cpus_per_node`` CPUs that there is room for: smaller
+    ones are tried where larger ones fit nowhere. ``size`` tells a compute node's memory in KiB by
+    its CPUs. Raises Shortage, all or nothing.
+    """
+    room = sum(max(place.cpus, 0) for place in free)
+    wanted = [frontend]
+    for most in range(min(cpus_per_node, max(num_cpus, 1)), 0, -1):
+        wanted = [frontend] + [(count, size(count)) for count in pack(num_cpus, most)]
+        if frontend[0] + num_cpus > room:
+            break
+        hosts = place(wanted, free)
+        if hosts:
+            return wanted, hosts
+    raise Shortage(
+        f'not enough room: {frontend[0] + num_cpus} CPUs and '
+        f'{sum(kib for _, kib in wanted) >> 10} MiB asked for by {len(wanted)} nodes, '
+        f'{room} CPUs and {sum(max(place.memory, 0) for place in free) >> 10} MiB free on '
+        f"{len(free)} host{'s' * (len(free) > 1)}")
+
+
+def private_card(settings, address, netmask, taken, usable):
+    """What every private <interface> of a cluster says of its network: attributes."""
+    kind, name = settings.kind('private_network')
+    if kind == 'socket':
+        return {'port': pool.port(settings, 'private_ports', taken, usable)}
+    vlan = pool.vlan(settings, taken)
+    if vlan:
+        return {**_link(kind, name), 'vlan': vlan}
+    pool.check_subnet(name, address, netmask, taken)
+    return _link(kind, name)
+
+
+def _link(kind, name):
+    """What an <interface> says of a thing that is on its host: attributes."""
+    if kind == 'network':
+        return {'source': name}
+    return {'bridge': name, **({'virtualport': 'openvswitch'} if kind == 'ovs' else {})}
+
+
+def public_card(settings, name, taken, usable):
+    """The frontend's FQDN, and its public <interface>'s address and network: attributes."""
+    kind, network = settings.kind('public_network')
+    if kind == 'user':
+        port = pool.port(settings, 'ssh_ports', taken, usable)
+        return f"{name}.{settings['search'] or 'local'}", {**USER_MODE, 'port': port}
+    public = pool.public(settings, taken)
+    return public.fqdn, {'ip': public.ip, 'netmask': settings['netmask'],
+                         'gw': settings['gateway'], **_link(kind, network)}
+
+
+def dns(settings):
+    """The address of the guests' DNS server: the site's, else user mode's own."""
+    if settings['public_network'] == 'user' and not settings['dns']:
+        return USER_MODE_DNS
+    if not pool.is_address(settings['dns']):
+        settings.refuse('dns', "the DNS server's address")
+    return settings['dns']
 
 
 def allocate(root, name, num_cpus, key, settings, free, taken, usable):
     """The <cluster> for a document: a frontend, and compute nodes of ``num_cpus`` CPUs in all.
 
-    ``free`` is a list of Free, ``taken`` a Taken, ``usable`` tells whether a port can be had,
-    ``key`` is the text of the user's public keys, '' for none. Raises Shortage and Failure.
+    ``free`` is a list of Free, ``taken`` a pool.Taken, ``usable`` tells whether a port can be
+    had, ``key`` is the text of the user's public keys, '' for none. Raises Shortage and Failure.
     """
-    sizes = pack(num_cpus, settings.number('cpus_per_node') or 1) if num_cpus else []
-    authors = {role: domain(root, role) for role in ROLES[:2 if sizes else 1]}
-    kib = {role: memory(author) for role, author in authors.items()}
-    wanted = [(cpus(authors['frontend']), kib['frontend'])]
-    wanted += [(size, kib['compute']) for size in sizes]
-    hosts = place(wanted, free)
-    netmask, addresses = private_addresses(root, len(sizes))
-    cards = macs(settings.mac_prefix(), taken.macs, len(wanted) + 1)
-    private_port = port('private_ports', settings.ports('private_ports'), taken.ports, usable)
-    ssh_port = port('ssh_ports', settings.ports('ssh_ports'),
-                    taken.ports | {int(private_port)}, usable)
+    authors = {role: domain(root, role) for role in ROLES[:2 if num_cpus else 1]}
+    step = settings.size('memory_per_cpu') // 1024
+    least = memory(authors['compute']) if num_cpus else 0
+    wanted, hosts = spread((cpus(authors['frontend']), memory(authors['frontend'])), num_cpus,
+                           settings.number('cpus_per_node') or 1,
+                           lambda count: least + (count - 1) * step, free)
+    netmask, addresses = pool.private_addresses(root, len(wanted) - 1)
+    cards = pool.macs(settings, taken, len(wanted) + 1)
+    private = private_card(settings, addresses[0], netmask, taken, usable)
+    own_ports = {int(private['port'])} if 'port' in private else set()
+    fqdn, public = public_card(settings, name, taken._replace(ports=taken.ports | own_ports),
+                               usable)
 
     cluster = etree.Element('cluster', name=name)
     for index, ((count, size), host) in enumerate(zip(wanted, hosts)):
         role = ROLES[index > 0]
         short = role if role == 'frontend' else f'{role}-{index - 1}'
-        fqdn = f"{name}.{settings['search'] or 'local'}" if role == 'frontend' else short
-        node = etree.SubElement(cluster, 'node', role=role, name=short, fqdn=fqdn, host=host,
+        node = etree.SubElement(cluster, 'node', role=role, name=short,
+                                fqdn=fqdn if role == 'frontend' else short, host=host,
                                 cpus=str(count), memory=str(size))
         card = etree.SubElement(node, 'interface', network='private', mac=cards[index],
                                 ip=addresses[index], netmask=netmask)
         if role == 'compute':
             card.set('gw', addresses[0])
-        card.set('port', private_port)
+        card.attrib.update(private)
         if role == 'frontend':
-            etree.SubElement(node, 'interface', network='public', mac=cards[-1], **USER_MODE,
-                             port=ssh_port)
-    etree.SubElement(cluster, 'dns', ip=settings['dns'], search=settings['search'], domain='')
+            etree.SubElement(node, 'interface', network='public', mac=cards[-1], **public)
+    etree.SubElement(cluster, 'dns', ip=dns(settings), search=settings['search'], domain='')
     if key:
         etree.SubElement(cluster, 'key').text = key
     return cluster
@@ -175,6 +179,6 @@ def allocate(root, name, num_cpus, key, settings, free, taken, usable):
 
 def add_cluster_key(cluster, public):
     """Let the cluster's own key, by which its frontend reaches them, into the compute nodes."""
-    key = etree.SubElement(cluster, 'key', role='compute')
+    key = etree.Element('key', role='compute')
     key.text = public
-    return key
+    put(cluster, key)

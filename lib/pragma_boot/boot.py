@@ -2,10 +2,11 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from . import console, domain, node as nodes, tool
-from .document import boot_dependency, cluster, has_disk
+from . import domain, frontend, storage, tool
+from .document import SSH, boot_dependency, cluster
 from .failure import Failure
 from .host import METADATA
+from .node import View
 
 POLL_SECONDS = 0.5
 ASK_SECONDS = 5
@@ -13,56 +14,60 @@ ASK_SECONDS = 5
 
 
 class Boot:
-    """One boot of (some of) a document's nodes on a host."""
+    """One boot of (some of) a document's nodes, each on its host."""
 
-    def __init__(self, root, folder, host, acceleration):
+    def __init__(self, root, hosts, ledger, accelerations):
         self._root = root
-        self._folder = folder
-        self._host = host
-        self._acceleration = acceleration
+        self._hosts = hosts
+        self._ledger = ledger
+        self._accelerations = accelerations
+        self.view = View(hosts, ledger)
 
     def domain(self, node, started=0):
-        """The node's libvirt domain."""
-        return domain.build(self._root, node, self._acceleration,
-                            console.path(self._folder, node.get('name')), started)
+        """The node's libvirt domain; raises Failure where it has no disk."""
+        if node.find('disk') is None:
+            raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
+        return domain.build(self._root, node, self._accelerations[node.get('host')],
+                            storage.of(node, self._hosts, self._ledger).console(node), started)
 
     def start(self, chosen, jobs, paused=False, wait=True):
         """Start the nodes that do not run, ``jobs`` at a time, each after what it depends on.
 
         What runs is left alone. Without ``wait`` dependencies are passed over. Raises Failure
-        for the first node that cannot be started; the others that were begun are brought to
-        their end.
+        for a host that does not answer, before anything is started, and for the first node that
+        cannot be started; the others that were begun are brought to their end.
         """
-        domains = self._host.domains()
-        for node in chosen:
-            self._check(node, domains)
-        missing = [node for node in chosen
-                   if nodes.state(node, domains, self._folder) in (None, 'stopped')]
+        self._look(chosen)
+        self._check(chosen)
+        missing = [node for node in chosen if self.view.state(node) in (None, 'stopped')]
         first = [node for node in missing if not wait or self._dependency(node) is None]
         for group in (first, [node for node in missing if node not in first]):
+            if group and group is not first:
+                self._await_parent(group[0])
             with ThreadPoolExecutor(max(jobs, 1)) as pool:
-                if group and group is not first:
-                    self._await_parent(group[0])
-                list(pool.map(lambda node: self._start(node, domains, paused), group))
+                list(pool.map(lambda node: self._start(node, paused), group))
 
-    def _check(self, node, domains):
+    def _look(self, nodes, ask=True):
+        for failure in self.view.look(nodes, ask).values():
+            raise failure
+
+    def _check(self, chosen):
         """Raise Failure for a node without its disk, or with somebody else's domain in its place."""
-        name = domain.domain_name(node)
-        if not has_disk(node):
-            raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
-        if name in domains and self._host.cluster_of(name) != cluster(self._root).get('name'):
-            raise Failure(f"libvirt at '{self._host.uri}' has a domain '{name}' that is not ours")
+        for place, nodes in storage.by_place(chosen, self._hosts, self._ledger):
+            for node in place.lacking(nodes):
+                raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
+        for node in chosen:
+            name, host = domain.domain_name(node), self._hosts[node.get('host')]
+            if (self.view.facts(node) is not None
+                    and host.cluster_of(name) != cluster(self._root).get('name')):
+                raise Failure(f"libvirt at '{host.uri}' has a domain '{name}' that is not ours")
 
-    def _start(self, node, domains, paused):
-        name = domain.domain_name(node)
-        if name in domains:
-            self._host.stop(name)
-        # Emptied here: libvirt would make it anew, in a folder that its user cannot write to.
-        log = console.path(self._folder, node.get('name'))
-        with open(log, 'wb'):
-            pass
-        self._host.give(log)
-        self._host.start(self.domain(node, time.time()), name, paused)
+    def _start(self, node, paused):
+        name, host = domain.domain_name(node), self._hosts[node.get('host')]
+        if self.view.facts(node) is not None:
+            host.stop(name)
+        storage.of(node, self._hosts, self._ledger).empty_console(node)
+        host.start(self.domain(node, time.time()), name, paused)
         tool.detail(f"node '{node.get('name')}' is started")
 
     def _dependency(self, node):
@@ -73,17 +78,35 @@ class Boot:
         dependency = self._dependency(node)
         parent = next(other for other in cluster(self._root).iterfind('node')
                       if other.get('role') == dependency.parent)
-        if nodes.state(parent, self._host.domains(), self._folder) in (None, 'stopped'):
+        view = View(self._hosts, self._ledger)
+        view.look([parent])
+        if view.state(parent) in (None, 'stopped', 'unknown'):
             raise Failure(f"node '{node.get('name')}' depends on '{parent.get('name')}', "
                           'which does not run: boot it first')
         if dependency.type == 'clock':
-            mark = self._host.xml(domain.domain_name(parent)).find(f'metadata/{{{METADATA}}}node')
+            host = self._hosts[parent.get('host')]
+            mark = host.xml(domain.domain_name(parent)).find(f'metadata/{{{METADATA}}}node')
             left = int(mark.get('started')) + dependency.seconds - time.time()
             if left > 0:
                 tool.detail(f"waiting {left:.0f} s for '{parent.get('name')}'")
                 time.sleep(left)
-        else:
+        elif dependency.type == 'ready':
             self.wait([parent], dependency.seconds)
+        else:
+            self._await_port(parent, dependency)
+
+    def _await_port(self, parent, dependency):
+        """Wait until a port of the parent answers."""
+        port = dependency.port
+        if not frontend.reachable(parent, self._hosts[parent.get('host')], port):
+            raise Failure(f"port {port} of '{parent.get('name')}' cannot be reached from here: of a "
+                          f'public network in user mode port {SSH} alone can, on its host')
+        deadline = time.monotonic() + dependency.seconds
+        while not frontend.answers(parent, port):
+            if time.monotonic() > deadline:
+                raise Failure(f"port {port} of '{parent.get('name')}' does not answer "
+                              f'after {dependency.seconds} s')
+            time.sleep(POLL_SECONDS)
 
     def wait(self, chosen, seconds):
         """Wait until every node is ready, with a line for each on stderr.
@@ -91,23 +114,23 @@ class Boot:
         Raises Failure that names those that are not ready after ``seconds``, or that failed;
         nothing is stopped.
         """
-        begin = time.monotonic()
-        waiting, asked, domains = list(chosen), None, {}
-        failed = []
+        view = View(self._hosts, self._ledger)
+        begin, asked = time.monotonic(), None
+        waiting, failed = list(chosen), []
         while waiting:
             now = time.monotonic()
-            if asked is None or now - asked > ASK_SECONDS:
-                domains, asked = self._host.domains(), now
+            ask = asked is None or now - asked > ASK_SECONDS
+            view.look(waiting, ask)
+            asked = now if ask else asked
             for node in list(waiting):
-                told = nodes.state(node, domains, self._folder)
-                if told in (None, 'stopped', 'failed', 'ready'):
-                    waiting.remove(node)
-                    if told == 'ready':
-                        tool.warn(f"{node.get('name')} is ready after {now - begin:.0f} s")
-                    else:
-                        reason = console.said(self._folder, node.get('name')).get('failed')
-                        failed.append(f"'{node.get('name')}' "
-                                      f"{'does not run' if told != 'failed' else reason or 'failed'}")
+                told = view.state(node)
+                if told == 'running':
+                    continue
+                waiting.remove(node)
+                if told == 'ready':
+                    tool.warn(f"{node.get('name')} is ready after {now - begin:.0f} s")
+                else:
+                    failed.append(f"'{node.get('name')}' {self._reason(node, told, view)}")
             if now - begin > seconds:
                 break
             if waiting:
@@ -116,5 +139,14 @@ class Boot:
             failed.append(', '.join(f"'{node.get('name')}'" for node in waiting)
                           + f' not ready after {seconds} s')
         if failed:
-            raise Failure(f"cluster '{cluster(self._root).get('name')}' is not ready: "
-                          f"{'; '.join(failed)} (consoles: {self._folder}/*.console.log)")
+            name = cluster(self._root).get('name')
+            where = '' if any(node.find('disk').get('pool') for node in chosen) else \
+                f' (consoles: {self._ledger.folder(name)}/*.console.log)'
+            raise Failure(f"cluster '{name}' is not ready: {'; '.join(failed)}{where}")
+
+    @staticmethod
+    def _reason(node, told, view):
+        """Why a node will not be ready."""
+        if told == 'unknown':
+            return f"is on '{node.get('host')}', which does not answer"
+        return (view.said(node).get('failed') or 'failed') if told == 'failed' else 'does not run'

@@ -16,15 +16,18 @@ LINE = re.compile(rb'^pragma_boot: (ready|failed|hostkey) [^\s:]+:? *([^\r\n]*)\
 a guest that could not read its document does not know it."""
 
 
-def said(folder, name):
-    """What the guest said since vc-boot emptied its log: {'ready': '', 'failed': reason, …}."""
-    log, found = path(folder, name), {}
+def read(log):
+    """The end of a console log that lies here, and of the one that virtlogd began before it."""
+    data = b''
     for part in (f'{log}.0', log):
         try:
             with open(part, 'rb') as file:
-                data = file.read(MOST_BYTES)
+                data += file.read(MOST_BYTES) + b'\n'
         except FileNotFoundError:
             continue
-        for word, rest in LINE.findall(data):
-            found[word.decode()] = rest.decode(errors='replace')
-    return found
+    return data
+
+
+def said(data):
+    """What a guest said on its console since vc-boot emptied it: {'ready': '', 'failed': reason, …}."""
+    return {word.decode(): rest.decode(errors='replace') for word, rest in LINE.findall(data)}

@@ -133,23 +133,25 @@ def nodes(root, names=()):
     return [node for node in found if not names or node.get('name') in names]
 
 
-def has_disk(node):
-    """Whether the node's <disk> is there, as an element and as a file."""
-    disk = node.find('disk')
-    return disk is not None and os.path.exists(disk.get('path'))
-
-
 def interface(node, network):
     """The node's <interface> on a network, None where it has none."""
     return node.find(f"interface[@network='{network}']")
 
 
+SSH = 22
+
+
 class Dependency(NamedTuple):
-    """A <boot_dependency>: on which role, and how long: 'clock' after its start, or 'ready'."""
+    """A <boot_dependency>: on which role, and how long.
+
+    'clock' is ``seconds`` after its start; 'ready', and 'port', when a server answers on ``port``,
+    at most ``seconds`` from now.
+    """
 
     parent: str
     type: str
     seconds: int
+    port: int = SSH
 
 
 def boot_dependency(root, role) -> Optional[Dependency]:
@@ -160,4 +162,5 @@ def boot_dependency(root, role) -> Optional[Dependency]:
     wait = found.find('wait')
     if wait is None:
         return Dependency(found.get('parent'), 'clock', 0)
-    return Dependency(found.get('parent'), wait.get('type'), int(wait.get('value')))
+    return Dependency(found.get('parent'), wait.get('type'), int(wait.get('value')),
+                      int(wait.get('port', SSH)))

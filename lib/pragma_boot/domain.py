@@ -7,6 +7,7 @@ import uuid
 
 from lxml import etree
 
+from . import session
 from .document import domain as author_of
 from .document import image
 from .host import METADATA
@@ -100,7 +101,11 @@ def _add_devices(devices, root, node, author, console):
     # Told, not probed: a guest that writes a qcow2 header into its disk stays in its disk.
     backing = etree.SubElement(disk, 'backingStore', type='file')
     etree.SubElement(backing, 'format', type='raw')
-    etree.SubElement(backing, 'source', file=image(root, node.get('role')).get('path'))
+    source = etree.SubElement(backing, 'source', file=node.find('disk').get('backing')
+                              or image(root, node.get('role')).get('path'))
+    if node.get('host') != session.URI:
+        # All nodes have it: it stays root's, and no QEMU may write to it.
+        etree.SubElement(source, 'seclabel', model='dac', relabel='no')
     etree.SubElement(backing, 'backingStore')
     target = author.find('devices/disk/target')
     bus = target.get('bus') if target is not None else None
@@ -119,27 +124,58 @@ def _add_devices(devices, root, node, author, console):
 
 
 def _add_cards(domain, author, cards, machine):
-    """Network cards by QEMU's own options.
+    """The network cards, at the slots by which the guest counts them.
 
-    libvirt's <interface> can bind a multicast socket to no local address, and a user-mode
-    network to no port of the host, which are what keeps both on the loopback interface.
+    Those of the embedded default by QEMU's own options: libvirt's <interface> can bind a
+    multicast socket to no local address, and a user-mode network to no port of the host, which
+    are what keeps both on the loopback interface.
     """
     models = [card.find('model') for card in author.findall('devices/interface')]
     arguments = []
     for index, card in enumerate(cards):
-        network = card.get('network')
         model = models[index].get('type') if models[index:] and models[index] is not None else None
-        if network == 'private':
-            backend = f"socket,id=private,mcast={GROUP}:{card.get('port')},localaddr=127.0.0.1"
+        if model not in CARDS:
+            model = 'virtio'
+        slot = f'{FIRST_SLOT + index:#x}'
+        if card.get('port'):
+            arguments += _socket_card(card, CARDS[model], 'pcie.0' if machine == 'q35' else 'pci.0',
+                                      slot)
         else:
-            backend = f"user,id=public,hostfwd=tcp:127.0.0.1:{card.get('port')}-:22"
-        bus = 'pcie.0' if machine == 'q35' else 'pci.0'
-        arguments += ['-netdev', backend, '-device',
-                      f"{CARDS.get(model, 'virtio-net-pci')},netdev={network},id=net-{network},"
-                      f"mac={card.get('mac')},bus={bus},addr={FIRST_SLOT + index:#x}"]
-    commandline = etree.SubElement(domain, f'{{{QEMU}}}commandline')
-    for argument in arguments:
-        etree.SubElement(commandline, f'{{{QEMU}}}arg', value=argument)
+            domain.find('devices').append(_card(card, model, slot))
+    if arguments:
+        commandline = etree.SubElement(domain, f'{{{QEMU}}}commandline')
+        for argument in arguments:
+            etree.SubElement(commandline, f'{{{QEMU}}}arg', value=argument)
+
+
+def _socket_card(card, device, bus, slot):
+    """QEMU's options for a card of the embedded default."""
+    network = card.get('network')
+    backend = (f"socket,id=private,mcast={GROUP}:{card.get('port')},localaddr=127.0.0.1"
+               if network == 'private' else
+               f"user,id=public,hostfwd=tcp:127.0.0.1:{card.get('port')}-:22")
+    return ['-netdev', backend, '-device', f'{device},netdev={network},id=net-{network},'
+                                           f"mac={card.get('mac')},bus={bus},addr={slot}"]
+
+
+def _card(card, model, slot):
+    """libvirt's <interface> for a card on a bridge, or on one of its networks.
+
+    A VLAN's tag comes and goes with the card: Open vSwitch knows tags, a Linux bridge with
+    vlan_filtering does from libvirt 11 on, and where neither is so libvirt refuses the domain.
+    """
+    kind = 'bridge' if card.get('bridge') else 'network'
+    interface = etree.Element('interface', type=kind)
+    etree.SubElement(interface, 'mac', address=card.get('mac'))
+    etree.SubElement(interface, 'source', {kind: card.get('bridge') or card.get('source')})
+    if card.get('virtualport'):
+        etree.SubElement(interface, 'virtualport', type=card.get('virtualport'))
+    if card.get('vlan'):
+        etree.SubElement(etree.SubElement(interface, 'vlan'), 'tag', id=card.get('vlan'))
+    etree.SubElement(interface, 'model', type=model)
+    etree.SubElement(interface, 'address', type='pci', domain='0x0000', bus='0x00', slot=slot,
+                     function='0x0')
+    return interface
 
 
 KEPT = frozenset((

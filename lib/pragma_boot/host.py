@@ -1,11 +1,12 @@
-"""A host: what libvirt knows of it and does on it, asked through virsh."""
+"""A host: what libvirt knows of it and does on it, asked through virsh; and several of them."""
+import functools
 import os
 import re
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 from lxml import etree
 
-from . import files, process, session, tool
+from . import process, session, tool
 from .failure import Failure
 
 METADATA = 'urn:pragma_boot:node'
@@ -13,18 +14,6 @@ METADATA = 'urn:pragma_boot:node'
 
 ACTIVE = (1, 2, 3, 4)
 """Of virDomainState: running, blocked, paused, being shut down."""
-
-PROBE_SECONDS = 15
-
-PROBE = '''<domain type='kvm'>
-  <name>pragma-boot-probe-{pid}</name>
-  <memory unit='MiB'>16</memory>
-  <os><type arch='x86_64'>hvm</type><bios rebootTimeout='0'/></os>
-  <cpu mode='host-passthrough'/>
-  <on_reboot>destroy</on_reboot>
-  <devices><controller type='usb' model='none'/><memballoon model='none'/></devices>
-</domain>'''
-"""The smallest guest: firmware that finds no disk and restarts, which ends the domain."""
 
 
 class Host:
@@ -47,30 +36,45 @@ class Host:
             raise Failure(f"libvirt at '{self.uri}': {'; '.join(lines) or command[0] + ' failed'}")
         return done
 
+    @property
+    def server(self):
+        """The [user@]name of the host's server in its URI, '' for this machine."""
+        return re.match('[a-z0-9+]+://([^/:]*)', self.uri)[1]
+
     def give(self, path):
         """Give a file to the user that QEMU runs as on this host, and to nobody else."""
-        user = self._user()
+        user = self._user
         if user:
-            os.chown(path, user.pw_uid, user.pw_gid)
+            os.chown(path, *user)
         os.chmod(path, 0o600)
 
     def admit(self, folder):
         """Let QEMU's user into a folder of ours; raises Failure where it cannot get there."""
-        user = self._user()
-        if user:
-            os.chown(folder, -1, user.pw_gid)
+        user = self._user
+        if user is None:
+            # QEMU is we ourselves; or libvirt's, and all that it needs is a way through.
+            os.chmod(folder, 0o700 if self.uri == session.URI else 0o711)
+            return
+        os.chown(folder, -1, user[1])
         os.chmod(folder, 0o710)
-        if user and process.run(['setpriv', f'--reuid={user.pw_uid}', f'--regid={user.pw_gid}',
-                                 '--clear-groups', 'test', '-x', folder],
-                                f"cannot become user '{user.pw_name}'", statuses=(0, 1)).returncode:
-            raise Failure(f"user '{user.pw_name}', as which QEMU runs, cannot reach '{folder}': "
+        if process.run(['setpriv', f'--reuid={user[0]}', f'--regid={user[1]}',
+                        '--clear-groups', 'test', '-x', folder],
+                       f'cannot become user {user[0]}', statuses=(0, 1)).returncode:
+            raise Failure(f"user {user[0]}, as which QEMU runs, cannot reach '{folder}': "
                           'choose a temporary_directory below folders that all may enter')
 
+    @functools.cached_property
     def _user(self):
-        """The passwd entry of QEMU's user where it is not we ourselves, else None."""
-        if self.uri == session.URI and os.geteuid() == 0:
-            return session.account(self._settings['session_user'])
-        return None
+        """The user and group ids that QEMU runs as where they are not ours, else None."""
+        if os.geteuid() != 0:
+            return None
+        if self.uri == session.URI:
+            account = session.account(self._settings['session_user'])
+            return account.pw_uid, account.pw_gid
+        told = etree.fromstring(self.virsh('capabilities').stdout)
+        label = told.findtext("host/secmodel[model='dac']/baselabel")
+        ids = re.fullmatch(r'\+(\d+):\+(\d+)', label or '')
+        return (int(ids[1]), int(ids[2])) if ids and int(ids[1]) else None
 
     def size(self):
         """The host's CPUs and memory in KiB."""
@@ -133,44 +137,40 @@ class Host:
         if name in self.domains():
             raise Failure(f"libvirt at '{self.uri}' keeps domain '{name}'")
 
-    def acceleration(self, cache):
-        """'kvm' where a guest runs under it on this host, else 'tcg', as settings or a probe say.
 
-        The probe's answer is kept in the file ``cache`` until the host boots again.
+class Hosts:
+    """The hosts of a site, each by its libvirt URI."""
+
+    def __init__(self, settings):
+        self._settings = settings
+        self._known = {}
+
+    def __getitem__(self, uri):
+        return self._known.setdefault(uri, Host(uri, self._settings))
+
+    def ask(self, uris, question):
+        """Put ``question`` (a function of a Host) to several at a time.
+
+        The answers by URI; one that failed is its Failure.
         """
-        if self._settings['accel'] != 'auto':
-            return self._settings['accel']
-        with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as file:
-            question = f'{file.read().strip()} {self.uri}'
-        try:
-            with open(cache, encoding='utf-8') as file:
-                told, _, answer = file.read().rpartition(' ')
-            if told == question and answer in ('kvm', 'tcg'):
-                return answer
-        except (OSError, UnicodeDecodeError):
-            pass
-        reason = self._probe()
-        answer = 'tcg' if reason else 'kvm'
-        if reason:
-            tool.warn(f'KVM cannot be used ({reason}): guests run under TCG, which is slower')
-        files.write(cache, f'{question} {answer}'.encode())
-        return answer
+        def answer(host):
+            try:
+                return question(host)
+            except Failure as failure:
+                return failure
+        hosts = [self[uri] for uri in sorted(set(uris))]
+        with ThreadPoolExecutor(max(len(hosts), 1)) as pool:
+            return {host.uri: told for host, told in zip(hosts, pool.map(answer, hosts))}
 
-    def _probe(self):
-        """Run the smallest guest under KVM; None where it ran, else why it did not."""
-        name = f'pragma-boot-probe-{os.getpid()}'
-        try:
-            self.virsh('create', '/dev/stdin', input=PROBE.format(pid=os.getpid()).encode())
-            deadline = time.monotonic() + PROBE_SECONDS
-            while name in self.domains():
-                if time.monotonic() > deadline:
-                    return f'a guest did not run in {PROBE_SECONDS} s'
-                time.sleep(0.1)
-        except Failure as error:
-            # QEMU's own word where it has one, else the last and most exact of libvirt's.
-            told = str(error).split('; ')
-            return next((part.rsplit('error: ', 1)[1] for part in told if 'error: ' in part),
-                        told[-1])
-        finally:
-            self.end(name)
-        return None
+    def answers(self, uris, question):
+        """As ``ask``, of those that answer: one that does not is named on stderr, and left out.
+
+        Raises its Failure where none answers.
+        """
+        told = self.ask(uris, question)
+        failed = {uri: one for uri, one in told.items() if isinstance(one, Failure)}
+        if failed and len(failed) == len(told):
+            raise next(iter(failed.values()))
+        for failure in failed.values():
+            tool.warn(f'{failure}: this host is left out')
+        return {uri: one for uri, one in told.items() if uri not in failed}

@@ -25,17 +25,16 @@ class Secret(NamedTuple):
 class Plan:
     """What is to be written into each node's disk of a document, in its cluster's folder."""
 
-    def __init__(self, root, folder, host):
+    def __init__(self, root, folder, places):
+        """``places`` tells the storage of the new disks on each host, by its URI."""
         self._root = root
         self._folder = folder
-        self._host = host
+        self._places = places
+        self._backings = {}
+        self._disks = {}
         self._projection = Projection(root)
         with open(os.path.join(folder, 'id_ed25519'), 'rb') as file:
             self._private_key = file.read()
-
-    def path(self, node):
-        """Where a node's disk is, or will be."""
-        return os.path.join(self._folder, f"{node.get('name')}.qcow2")
 
     def files(self, node):
         """The files of one node: vc-out.xml, and on the frontend the key to the compute nodes."""
@@ -47,16 +46,25 @@ class Plan:
     def carry_out(self, nodes, jobs):
         """Make the disks of ``nodes``, each whole or not at all, ``jobs`` at a time.
 
-        Raises Failure. Where the quick way cannot be gone for want of FUSE, and for no other
+        Returns their <disk>s by the nodes' names. Raises Failure. Where the quick way cannot be gone for want of FUSE, and for no other
         reason, the slow one is, with a line that says so: corruption is an error, no reason.
         """
+        needed = sorted({(node.get('host'), self._image(node)) for node in nodes})
+        for uri in {node.get('host') for node in nodes}:
+            self._places[uri].prepare(self._folder)
         with ThreadPoolExecutor(max(jobs, 1)) as pool:
+            self._backings = dict(zip(needed, pool.map(
+                lambda need: self._places[need[0]].receive(need[1]), needed)))
             refusals = dict(zip(nodes, pool.map(self._quickly, nodes)))
         slow = [node for node in nodes if refusals[node]]
         for reason in sorted({refusals[node] for node in slow} - {guestfish.NEEDED})[:1]:
             tool.warn(f'no FUSE ({reason}): writing through libguestfs, which is slower')
         for start in range(0, len(slow), guestfish.MOST_DISKS):
             self._slowly(slow[start:start + guestfish.MOST_DISKS])
+        return self._disks
+
+    def _image(self, node):
+        return image(self._root, node.get('role')).get('path')
 
     def _quickly(self, node):
         """Make one disk by debugfs; None, or why it must be made the other way."""
@@ -85,17 +93,17 @@ class Plan:
     @contextlib.contextmanager
     def _drafted(self, node):
         """A new overlay, which becomes the node's disk if the block succeeds, and a scratch folder."""
-        path = self.path(node)
+        path = os.path.join(self._folder, f"{node.get('name')}.qcow2")
         draft, scratch = temporary(path), f'{temporary(path)}.scratch'
         overlay.discard(scratch)
         os.mkdir(scratch, 0o700)
         try:
-            overlay.create(draft, image(self._root, node.get('role')).get('path'))
+            overlay.create(draft, self._image(node))
             yield draft, scratch
             with open(draft, 'rb+') as file:
                 os.fsync(file.fileno())
-            self._host.give(draft)
-            os.replace(draft, path)
+            backing = self._backings[node.get('host'), self._image(node)]
+            self._disks[node.get('name')] = self._places[node.get('host')].keep(draft, node, backing)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(draft)

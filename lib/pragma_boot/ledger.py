@@ -75,20 +75,21 @@ class Ledger:
         path = os.path.join(self.folder(document.cluster(root).get('name')), 'document.xml')
         files.write(path, document.serialize(root), 0o600)
 
-    def add(self, root, key):
-        """Enter a new cluster: its folder, its own private key ``key``, and last its document.
+    @contextlib.contextmanager
+    def entering(self, name):
+        """Enter a new cluster: yields its folder, in which the block writes its document last.
 
-        A folder without a document, of an allocation that was killed, is taken over.
+        A folder without a document, of an allocation that was killed, is taken over; if the block
+        fails, none is left.
         """
-        folder = self.folder(document.cluster(root).get('name'))
+        folder = self.folder(name)
         if os.path.exists(os.path.join(folder, 'document.xml')):
-            raise Failure(f"cluster '{os.path.basename(folder)}' exists already")
+            raise Failure(f"cluster '{name}' exists already")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         try:
-            files.write(os.path.join(folder, 'id_ed25519'), key, 0o600)
-            self.write(root)
+            yield folder
         except BaseException:
-            self.remove(os.path.basename(folder))
+            self.remove(name)
             raise
 
     def remove(self, name):
@@ -112,4 +113,10 @@ class Ledger:
         known = self.document(name) if self.has(name) else None
         if known is None:
             raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': run vc-allocate")
+        hosts = {node.get('name'): node.get('host') for node in document.nodes(known)}
+        for node in document.nodes(root):
+            if hosts.get(node.get('name')) != node.get('host'):
+                raise Failure(f"node '{node.get('name')}' of cluster '{name}' is on "
+                              f"'{hosts.get(node.get('name'))}' by the ledger, "
+                              f"on '{node.get('host')}' by the document")
         return self.folder(name), known

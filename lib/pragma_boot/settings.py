@@ -15,25 +15,35 @@ DEFAULTS = {
     'session_user': 'libvirt-qemu',
     'accel': 'auto',
     'cpus_per_node': '2',
+    'memory_per_cpu': '0',
     'cpu_overcommit': '4',
     'reserved_cpus': '0',
     'reserved_memory': '512M',
+    'storage': 'shared',
     'private_network': 'socket',
     'private_ports': '23000-23999',
+    'vlans': '',
     'public_network': 'user',
     'ssh_ports': '22000-22999',
-    'dns': '10.0.2.3',
+    'public_ips': '',
+    'netmask': '',
+    'gateway': '',
+    'dns': '',
     'search': 'local',
     'mac_prefix': '52:54:00',
     'image_max_size': '64G',
     'jobs': '2',
 }
 
-CHOICES = {
-    'accel': ('auto', 'kvm', 'tcg'),
-    'private_network': ('socket',),
-    'public_network': ('user',),
+KINDS = {
+    'private_network': ('socket', 'bridge:', 'ovs:'),
+    'public_network': ('user', 'bridge:', 'ovs:', 'network:'),
+    'storage': ('shared', 'pool:'),
 }
+"""What these settings say: a word, or a word and the name of a thing on the hosts."""
+
+NAME = r'[A-Za-z0-9][A-Za-z0-9_.-]{0,14}'
+"""Names of things on the hosts: of a link the kernel takes 15 characters (IFNAMSIZ)."""
 
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 
@@ -44,9 +54,12 @@ class Settings:
     def __init__(self, values, path):
         self.path = path
         self._values = {**DEFAULTS, **values}
-        for key, choices in CHOICES.items():
-            if self[key] not in choices:
-                self._refuse(key, 'one of ' + ', '.join(choices))
+        if self['accel'] not in ('auto', 'kvm', 'tcg'):
+            self.refuse('accel', 'one of auto, kvm, tcg')
+        for key in KINDS:
+            self.kind(key)
+        if len(self.hosts()) > 1 and self['private_network'] == 'socket':
+            self.refuse('private_network', 'bridge:NAME or ovs:NAME where there are several hosts')
 
     @classmethod
     def read(cls, path=None):
@@ -76,7 +89,8 @@ class Settings:
     def __getitem__(self, key):
         return self._values[key]
 
-    def _refuse(self, key, wanted):
+    def refuse(self, key, wanted):
+        """Raise the Failure that a setting is not what it must be."""
         raise Failure(f"{self.path}: {key} must be {wanted}, not '{self[key]}'")
 
     def path_of(self, key):
@@ -88,41 +102,36 @@ class Settings:
         try:
             return number(self[key], key, 10 ** 9)
         except Failure:
-            self._refuse(key, 'a whole number')
+            self.refuse(key, 'a whole number')
 
     def ratio(self, key):
         """A setting that is a decimal number above 0."""
         if not re.fullmatch(r'[0-9]+(\.[0-9]+)?', self[key]) or float(self[key]) <= 0:
-            self._refuse(key, 'a number above 0')
+            self.refuse(key, 'a number above 0')
         return float(self[key])
 
     def size(self, key):
         """A setting that is a size, such as 512M, in bytes."""
         match = re.fullmatch('([0-9]+)([KMGT]?)', self[key])
         if not match:
-            self._refuse(key, 'a size such as 512M')
+            self.refuse(key, 'a size such as 512M')
         return int(match[1]) * UNITS[match[2]]
 
-    def ports(self, key):
-        """A setting that is a range of ports, such as 22000-22999."""
-        match = re.fullmatch('([0-9]{4,5})-([0-9]{4,5})', self[key])
-        if not match or not 1024 <= int(match[1]) <= int(match[2]) <= 65535:
-            self._refuse(key, 'a range of ports such as 22000-22999')
-        return range(int(match[1]), int(match[2]) + 1)
-
-    def mac_prefix(self):
-        """The first three bytes of every MAC we give, lowercase; locally administered or libvirt's."""
-        prefix = self['mac_prefix'].lower()
-        if not re.fullmatch('[0-9a-f][02468ace](:[0-9a-f]{2}){2}', prefix):
-            self._refuse('mac_prefix', 'three bytes of a unicast MAC such as 52:54:00')
-        return prefix
-
-    def host(self):
-        """The libvirt URI of the one host."""
+    def hosts(self):
+        """The libvirt URIs of the site's hosts, in its order."""
         hosts = self['hosts'].split()
-        if len(hosts) != 1:
-            self._refuse('hosts', 'one libvirt URI (several hosts are not supported yet)')
-        return hosts[0]
+        if (not hosts or len(set(hosts)) < len(hosts)
+                or not all(re.fullmatch(r'[a-z0-9+]+://\S+', uri) for uri in hosts)):
+            self.refuse('hosts', 'one or more libvirt URIs, each once')
+        return hosts
+
+    def kind(self, key):
+        """A setting of KINDS as its word and the name after it, '' for none: ('bridge', 'br0')."""
+        word, colon, name = self[key].partition(':')
+        if word + colon not in KINDS[key] or (colon and not re.fullmatch(NAME, name)):
+            self.refuse(key, ' or '.join(kind + 'NAME' * kind.endswith(':')
+                                          for kind in KINDS[key]))
+        return word, name
 
     @property
     def temporary_directory(self):

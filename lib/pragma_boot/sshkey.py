@@ -1,6 +1,6 @@
 """SSH keys: the user's public one, checked; and a pair made for one cluster alone."""
+import contextlib
 import os
-import tempfile
 
 from . import process
 from .failure import Failure, cause
@@ -35,11 +35,17 @@ def read_public(path):
     return '\n'.join(keys)
 
 
-def make_pair(comment):
-    """A new ed25519 pair without a passphrase: the private key as bytes, the public as a line."""
-    with tempfile.TemporaryDirectory(prefix='pragma-key-') as folder:
-        path = os.path.join(folder, 'key')
-        process.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', comment, '-f', path],
-                    'cannot make a key')
-        with open(path, 'rb') as private, open(f'{path}.pub', encoding='utf-8') as public:
-            return private.read(), public.read().strip()
+def make_pair(comment, path):
+    """Make a new ed25519 pair without a passphrase: the private key in ``path``; the public as a line.
+
+    What a kill -9 left of an earlier one is made anew.
+    """
+    for old in (path, f'{path}.pub'):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(old)
+    process.run(process.bound(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', comment,
+                               '-f', path]), 'cannot make a key')
+    with open(f'{path}.pub', encoding='utf-8') as public:
+        line = public.read().strip()
+    os.unlink(f'{path}.pub')
+    return line

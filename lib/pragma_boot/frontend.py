@@ -1,0 +1,37 @@
+"""How a frontend is reached: by its public address, or by a port of its host that leads to its sshd."""
+import contextlib
+import socket
+
+from .document import SSH, interface
+
+CONNECT_SECONDS = 5
+
+
+def login(node, host):
+    """The command that logs in to a frontend on a Host."""
+    card = interface(node, 'public')
+    if not card.get('port'):
+        return f"ssh root@{card.get('ip')}"
+    jump = f'-J {host.server} ' if host.server else ''
+    return f"ssh {jump}-p {card.get('port')} root@127.0.0.1"
+
+
+def reachable(node, host, port):
+    """Whether a port of the frontend can be asked for from this machine at all."""
+    forwarded = interface(node, 'public').get('port')
+    return not forwarded or (port == SSH and not host.server)
+
+
+def answers(node, port):
+    """Whether a server answers on a port of the frontend, which is ``reachable``, now.
+
+    QEMU's user mode takes a connection before anybody in the guest does: there the server's
+    greeting is waited for (RFC 4253, section 4.2: sshd speaks first).
+    """
+    card = interface(node, 'public')
+    forwarded = card.get('port')
+    address = ('127.0.0.1', int(forwarded)) if forwarded else (card.get('ip'), port)
+    with contextlib.suppress(OSError), \
+            socket.create_connection(address, CONNECT_SECONDS) as connection:
+        return not forwarded or bool(connection.recv(1))
+    return False
