@@ -24,8 +24,8 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
-# What tests need beyond that: a switch that knows VLANs, and a way to kill a tool at a step.
-TEST_PACKAGES := openvswitch-switch strace
+# What tests need beyond that: a switch that knows VLANs.
+TEST_PACKAGES := openvswitch-switch
 
 ## Set-up
 

@@ -38,6 +38,15 @@ def test_takes_the_reservation_and_nothing_else(site, document):
     assert public in told
 
 
+def test_memory_grows_with_the_cpus_of_a_node(site, document):
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('memory_per_cpu = 64M\ncpus_per_node = 3\n')
+    found = nodes(allocate(site, document, '--dry-run', num_cpus=5).stdout)
+    least = int(found[0].get('memory'))
+    assert [(node.get('cpus'), int(node.get('memory')) - least) for node in found] == \
+        [('1', 0), ('3', 2 * 65536), ('2', 65536)]
+
+
 def test_dry_run_reserves_nothing(site, document):
     assert len(nodes(allocate(site, document, '--dry-run').stdout)) == 3
     assert site.clusters() == []

@@ -132,6 +132,23 @@ def test_shutdown_ends_by_force_what_does_not_stop(site, document):
     assert 'no cluster' in site.fails('vc-shutdown', 'nothing')
 
 
+def test_a_domain_that_vanished_is_started_again(site, document):
+    """Somebody undefined it: it was never started, as far as anybody can tell."""
+    boot(site, document)
+    name = f'{site.entry}-compute-1'
+    virsh('destroy', name)
+    virsh('undefine', name)
+    told = lines(site.run('vc-status', site.entry).stdout)[1:]
+    assert [line.split()[2] for line in told] == ['running', 'running', '-']
+    site.run('vc-shutdown', '--timeout', 0, site.entry)
+    boot(site, document)
+    assert mine(site) == all_nodes(site)
+    virsh('destroy', name)
+    virsh('undefine', name)
+    site.run('vc-clean', site.entry)
+    assert mine(site) == []
+
+
 def test_only_the_named_nodes(site, document):
     boot(site, document, '--node', 'compute-1', '--node', 'frontend')
     assert mine(site) == [all_nodes(site)[1], all_nodes(site)[2]]
@@ -241,7 +258,7 @@ def test_a_host_that_does_not_answer(site, document):
     told = site.run('vc-status', site.entry)
     assert [line.split()[2] for line in lines(told.stdout)[1:]] == ['running', 'unknown', '-']
     assert f"vc-status: libvirt at '{gone}'" in told.stderr.decode()
-    assert gone in site.fails('vc-boot', '--no-wait', input=path.read_bytes())
+    assert gone in site.fails('vc-boot', input=path.read_bytes())
     assert gone in site.run('vc-shutdown', '--timeout', 0, site.entry, status=1).stderr.decode()
     assert 'stays in the ledger until it answers' in site.fails('vc-clean', site.entry)
     assert site.clusters() == [site.entry]

@@ -8,8 +8,10 @@ CONNECT_SECONDS = 5
 
 
 def login(node, host):
-    """The command that logs in to a frontend on a Host."""
+    """The command that logs in to a frontend on a Host, '-' where it has no public address."""
     card = interface(node, 'public')
+    if card is None:
+        return '-'
     if not card.get('port'):
         return f"ssh root@{card.get('ip')}"
     jump = f'-J {host.server} ' if host.server else ''
@@ -18,8 +20,10 @@ def login(node, host):
 
 def reachable(node, host, port):
     """Whether a port of the frontend can be asked for from this machine at all."""
-    forwarded = interface(node, 'public').get('port')
-    return not forwarded or (port == SSH and not host.server)
+    card = interface(node, 'public')
+    if card is None:
+        return False
+    return not card.get('port') or (port == SSH and not host.server)
 
 
 def answers(node, port):

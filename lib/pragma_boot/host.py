@@ -1,6 +1,7 @@
 """A host: what libvirt knows of it and does on it, asked through virsh; and several of them."""
 import functools
 import os
+import pwd
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,10 @@ METADATA = 'urn:pragma_boot:node'
 
 ACTIVE = (1, 2, 3, 4)
 """Of virDomainState: running, blocked, paused, being shut down."""
+
+
+URI = re.compile('[a-z0-9+]+://([^/:]*)')
+"""A libvirt URI and the server in it. What is none is a host of another driver, which we cannot ask."""
 
 
 class Host:
@@ -39,7 +44,8 @@ class Host:
     @property
     def server(self):
         """The [user@]name of the host's server in its URI, '' for this machine."""
-        return re.match('[a-z0-9+]+://([^/:]*)', self.uri)[1]
+        found = URI.match(self.uri)
+        return found[1] if found else ''
 
     def give(self, path):
         """Give a file to the user that QEMU runs as on this host, and to nobody else."""
@@ -60,8 +66,8 @@ class Host:
         if process.run(['setpriv', f'--reuid={user[0]}', f'--regid={user[1]}',
                         '--clear-groups', 'test', '-x', folder],
                        f'cannot become user {user[0]}', statuses=(0, 1)).returncode:
-            raise Failure(f"user {user[0]}, as which QEMU runs, cannot reach '{folder}': "
-                          'choose a temporary_directory below folders that all may enter')
+            raise Failure(f"user '{pwd.getpwuid(user[0]).pw_name}', as which QEMU runs, cannot reach "
+                          f"'{folder}': choose a temporary_directory below folders that all may enter")
 
     @functools.cached_property
     def _user(self):

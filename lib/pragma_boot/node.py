@@ -5,7 +5,7 @@ from . import console, storage
 from .document import nodes, put
 from .domain import domain_name
 from .failure import Failure
-from .host import ACTIVE
+from .host import ACTIVE, URI
 
 PAUSED, CRASHED = 3, 6
 """Of virDomainState."""
@@ -28,7 +28,9 @@ class View:
         """
         if ask:
             uris = {node.get('host') for node in some}
-            self._domains = self._hosts.ask(uris, lambda host: host.domains())
+            self._domains = dict.fromkeys(uris, {})
+            self._domains.update(self._hosts.ask(filter(URI.match, uris),
+                                                 lambda host: host.domains()))
         self._consoles = {}
         running = [node for node in some if self._runs(node)]
         for place, group in storage.by_place(running, self._hosts, self._ledger):

@@ -83,9 +83,9 @@ class Shared:
         """What the consoles of nodes said: bytes by node."""
         return {node: console.read(self.console(node)) for node in nodes}
 
-    def remove(self, nodes):
-        """Remove disks and consoles of nodes that have no domain any more."""
-        # They go with their folder.
+    def remove(self, cluster):
+        """Remove disks and consoles of a cluster that has no domain any more."""
+        # They go with its folder.
 
 
 class Pool:
@@ -179,9 +179,9 @@ class Pool:
         told = self._host.virsh(script, statuses=(0, 1)).stdout
         return dict(zip(nodes, told.split(mark.encode())))
 
-    def remove(self, nodes):
-        """Remove disks and consoles of nodes that have no domain any more."""
-        self._delete([f'{_stem(node)}.{kind}' for node in nodes for kind in ('qcow2', 'console.log')])
+    def remove(self, cluster):
+        """Remove disks and consoles of a cluster that has no domain any more."""
+        self._delete([name for name in self._volumes() if name.startswith(f'{cluster}_')])
 
 
 def _stem(node):

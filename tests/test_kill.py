@@ -1,0 +1,135 @@
+"""Tools killed (kill -9) at each step of their life: the same again works, and nothing leaks."""
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import ROOT, Site, need_fuse
+from test_interruption import settled
+from test_vc_boot import mine
+from test_vc_inject import mounts, processes
+
+KILLS = 206
+"""In all; each tool has its part of them by the number of its steps, evenly spaced over them."""
+
+SITES = 4
+"""Sites at a time: ending a domain is mostly waiting."""
+
+KILL_AT = [sys.executable, ROOT / 'tests' / 'kill_at.py']
+KILLED = 128 + 9
+
+
+class Lives(Site):
+    """A site in which one cluster after another lives, with a folder of its own for TMPDIR."""
+
+    def __init__(self, folder, entry, image, ports):
+        folder.mkdir()
+        super().__init__(folder, f'private_ports = {ports}00-{ports}49\n'
+                                 f'ssh_ports = {ports}50-{ports}99\n')
+        self.entry = entry
+        self.parsed = self.run('vc-parse', self.add_entry(entry, image)).stdout
+        self.document = self.temp / 'clusters' / entry / 'document.xml'
+        self.tools = {
+            'vc-stage': (),
+            'vc-allocate': ('--num-cpus', 1, '--name', entry, '--key', self.key),
+            'vc-inject': (),
+            'vc-boot': ('--paused', '--no-wait', '--node', 'frontend'),
+            'vc-status': ('--xml', entry),
+            'vc-clean': (entry,)}
+        self.counts, self.reference = {}, {}
+
+    def environment(self):
+        return {**super().environment(), 'TMPDIR': str(self.folder / 'tmp')}
+
+    def kill(self, step, tool, document):
+        """Run a tool and kill it at a step, 0 for never; the last step's number, and its words."""
+        # Files, not pipes: what lives on of the tool keeps nobody waiting.
+        with open(self.folder / 'out', 'wb') as out, open(self.folder / 'err', 'w+b') as err:
+            done = subprocess.run(
+                [*KILL_AT, str(step), ROOT / 'bin' / tool, *map(str, self.tools[tool])], stdout=out,
+                input=document, stderr=err, env=self.environment(), check=False, timeout=120)
+            err.seek(0)
+            number, told = err.read().decode().splitlines()[-1].split(' ', 1)
+        assert done.returncode == (KILLED if step else 0), told
+        return int(number), told
+
+    def live(self, steps):
+        """A cluster's life; each tool of ``steps`` is killed at its step and run again, at once.
+
+        What is then there must be what was there in the first life, all of whose steps are 0.
+        """
+        for folder in ('temp', 'tmp'):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        (self.folder / 'tmp').mkdir()
+        document, images = self.parsed, None
+        for tool, arguments in self.tools.items():
+            if tool in ('vc-boot', 'vc-status') and 'vc-clean' not in steps:
+                continue
+            told = None
+            try:
+                if tool in steps:
+                    told = self.kill(steps[tool], tool, document)
+                    self.counts.setdefault(tool, told[0])
+                # A reservation that was made whole is there, whether or not anybody was told.
+                known = tool == 'vc-allocate' and self.document.exists()
+                again = self.run(tool, *arguments, input=document, status=int(known))
+                document = self.document.read_bytes() if known else again.stdout
+                found = self.snapshot()
+                assert found == self.reference.setdefault(tool, found)
+                if tool == 'vc-stage':
+                    images = self.images()
+            except AssertionError as error:
+                raise AssertionError(f'{tool}, killed at {told}: {error}') from error
+        assert self.images() == images
+        assert self.clusters() == [] and not found['domains'] and not found['processes']
+
+    def images(self):
+        """The staged images, their mode and content."""
+        return {path.name: (path.stat().st_mode, hashlib.sha256(path.read_bytes()).digest())
+                for path in (self.temp / 'images').glob('*.raw')}
+
+    def snapshot(self):
+        """All that there is of the site: files, domains, and what runs for it."""
+        assert settled(self), processes(self)
+        files = sorted(str(path.relative_to(self.folder)) for folder in ('temp', 'tmp')
+                       for path in (self.folder / folder).rglob('*'))
+        half_made = [name for name in files if '/.' in name or name.startswith('tmp/')]
+        assert half_made == [] == mounts(self)
+        return {'files': files, 'processes': len(processes(self)), 'domains': mine(self)}
+
+
+@pytest.fixture
+def sites(site, little_image):
+    """Sites that clusters live in at a time; each has ports of its own."""
+    found = [Lives(site.folder / str(count), f'{site.entry}-{count}', little_image, 251 + count)
+             for count in range(SITES)]
+    yield found
+    for one in found:
+        for name in one.clusters():
+            one.run('vc-clean', name)
+
+
+def test_a_killed_tool_runs_again_and_nothing_leaks(sites):
+    need_fuse()
+    done = subprocess.run([*KILL_AT, '0', '/bin/true'], capture_output=True, check=False)
+    if done.returncode or os.geteuid():
+        # A traced fusermount3 has no privilege but root's own.
+        reason = done.stderr.decode() if done.returncode else 'only root can trace FUSE'
+        pytest.fail(reason) if os.environ.get('CI') else pytest.skip(reason)
+    with ThreadPoolExecutor(SITES) as pool:
+        list(pool.map(lambda site: site.live(dict.fromkeys(site.tools, 0)), sites))
+        counts = sites[0].counts
+        total = sum(counts.values())
+        kills = {tool: round(KILLS * count / total) for tool, count in counts.items()}
+        assert sum(kills.values()) >= 200
+        lives = [{tool: 1 + number * counts[tool] // kills[tool]
+                  for tool in kills if number < kills[tool]}
+                 for number in range(max(kills.values()))]
+
+        def some(first):
+            for steps in lives[first::SITES]:
+                sites[first].live(steps)
+        list(pool.map(some, range(SITES)))
