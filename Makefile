@@ -130,8 +130,8 @@ clean-cluster: ## NAME=cluster: stop a cluster and remove all of it
 
 ## Development
 
-# Two test files at a time: most of what they do is wait.
-pytest := $(venv)/bin/pytest -n 2
+# Three test files at a time: most of what they do is wait.
+pytest := $(venv)/bin/pytest -n 3
 
 .PHONY: test
 test: PACKAGES += $(TEST_PACKAGES)
