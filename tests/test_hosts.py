@@ -277,8 +277,8 @@ def test_a_dependency_on_a_port_of_a_public_address(place):
     place.virsh(host, 'destroy', 'plain-compute-0')
     for port, status in ((23, 1), (22, 0)):
         document = etree.fromstring(place.document('plain'))
-        document.find('compute/boot_dependency/wait').attrib.update(type='port', value='2',
-                                                                    port=str(port))
+        document.find('compute/boot_dependency/wait').attrib.update(
+            {'type': 'port', 'value': '2', 'port': str(port)})
         done = place.lab.run([ROOT / 'bin/vc-boot'], input=etree.tostring(document), check=False,
                              env=place.site.environment(), capture_output=True)
         assert done.returncode == status, done
