@@ -222,13 +222,14 @@ def test_an_image_reaches_a_host_once(place):
 
 
 def test_a_compute_node_starts_the_moment_that_its_frontend_is_ready(place):
-    """As the vc-in.xml of ``plain`` asks for; the clocks of domains have seconds."""
+    """As the vc-in.xml of ``plain`` asks for: not before, and long before the bound of 500 s."""
     host = next(one for one in place.lab.hosts if one.uri == place.nodes('plain')[0].get('host'))
     begun = [int(re.search('started="([0-9]+)"', place.virsh(
         host, 'metadata', f'plain-{node}', 'urn:pragma_boot:node'))[1])
         for node in ('frontend', 'compute-0')]
     said = re.search('^vc-boot: frontend is ready after ([0-9]+) s$', place.told['boot'], re.M)
-    assert int(said[1]) > 3 and abs(begun[1] - begun[0] - int(said[1])) <= 5
+    # Whole seconds are told; and a busy machine takes its time between two processes.
+    assert int(said[1]) > 3 and -2 <= begun[1] - begun[0] - int(said[1]) <= 60
 
 
 def test_stops_and_starts_where_the_nodes_are(place):
