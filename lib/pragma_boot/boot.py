@@ -21,7 +21,7 @@ class Boot:
         self._hosts = hosts
         self._ledger = ledger
         self._accelerations = accelerations
-        self.view = View(hosts, ledger)
+        self._view = View(hosts, ledger)
 
     def domain(self, node, started=0):
         """The node's libvirt domain; raises Failure where it has no disk."""
@@ -37,19 +37,16 @@ class Boot:
         for a host that does not answer, before anything is started, and for the first node that
         cannot be started; the others that were begun are brought to their end.
         """
-        self._look(chosen)
+        for failure in self._view.look(chosen).values():
+            raise failure
         self._check(chosen)
-        missing = [node for node in chosen if self.view.state(node) in (None, 'stopped')]
+        missing = [node for node in chosen if self._view.state(node) in (None, 'stopped')]
         first = [node for node in missing if not wait or self._dependency(node) is None]
         for group in (first, [node for node in missing if node not in first]):
             if group and group is not first:
                 self._await_parent(group[0])
             with ThreadPoolExecutor(max(jobs, 1)) as pool:
                 list(pool.map(lambda node: self._start(node, paused), group))
-
-    def _look(self, nodes, ask=True):
-        for failure in self.view.look(nodes, ask).values():
-            raise failure
 
     def _check(self, chosen):
         """Raise Failure for a node without its disk, or with somebody else's domain in its place."""
@@ -58,13 +55,13 @@ class Boot:
                 raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
         for node in chosen:
             name, host = domain.domain_name(node), self._hosts[node.get('host')]
-            if (self.view.facts(node) is not None
+            if (self._view.facts(node) is not None
                     and host.cluster_of(name) != cluster(self._root).get('name')):
                 raise Failure(f"libvirt at '{host.uri}' has a domain '{name}' that is not ours")
 
     def _start(self, node, paused):
         name, host = domain.domain_name(node), self._hosts[node.get('host')]
-        if self.view.facts(node) is not None:
+        if self._view.facts(node) is not None:
             host.stop(name)
         storage.of(node, self._hosts, self._ledger).empty_console(node)
         host.start(self.domain(node, time.time()), name, paused)

@@ -105,11 +105,10 @@ class Pool:
         return dict(line.split(None, 1) for line in map(str.strip, told.splitlines()) if ' ' in line)
 
     def _create(self, name, size, mode):
-        """An empty volume of ``size`` bytes, in the place of one of that name; its path."""
+        """An empty volume of ``size`` bytes, in the place of one of that name."""
         self._delete([name])
         self._host.virsh('vol-create', '--pool', self._pool, '/dev/stdin',
                          input=VOLUME.format(name=name, size=size, mode=mode).encode())
-        return self._host.virsh('vol-path', '--pool', self._pool, name).stdout.decode().strip()
 
     def _delete(self, names):
         """Delete volumes; one that is not there is no error."""
@@ -120,9 +119,9 @@ class Pool:
 
     def _upload(self, path, name, mode):
         """A volume with the content of a file, which the host had not; its path there."""
-        there = self._create(name, os.path.getsize(path), mode)
+        self._create(name, os.path.getsize(path), mode)
         self._host.virsh('vol-upload', '--sparse', '--pool', self._pool, name, path)
-        return there
+        return self._host.virsh('vol-path', '--pool', self._pool, name).stdout.decode().strip()
 
     def prepare(self, folder):
         """Nothing that is here is needed there."""
