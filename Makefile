@@ -133,12 +133,12 @@ clean-cluster: ## NAME=cluster: stop a cluster and remove all of it
 # Three test files at a time: most of what they do is wait.
 pytest := $(venv)/bin/pytest -n 3
 
+test test-quick: PACKAGES += $(TEST_PACKAGES)
+
 .PHONY: test
-test: PACKAGES += $(TEST_PACKAGES)
 test: setup $(pragma)/images/debian/debian.img.gz ## run all tests, real guests included
 	$(Q)cd $(pragma) && $(pytest) $(PYTEST)
 
 .PHONY: test-quick
-test-quick: PACKAGES += $(TEST_PACKAGES)
 test-quick: setup ## run the tests that boot no guest
 	$(Q)cd $(pragma) && $(pytest) -m 'not guest' $(PYTEST)

@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 from urllib.parse import quote
 
-import pytest
+from conftest import do_without
 
 BRIDGES = ('private', 'public')
 IMAGES = '/var/lib/libvirt/images'
@@ -65,8 +65,7 @@ def need_namespaces():
     done = subprocess.run(['sh', '-c', trial, f'pb{os.getpid()}trial'], stderr=subprocess.PIPE,
                           check=False)
     if done.returncode:
-        reason = f'no namespaces can be made here: {done.stderr.decode().strip()}'
-        pytest.fail(reason) if os.environ.get('CI') else pytest.skip(reason)
+        do_without(f'no namespaces can be made here: {done.stderr.decode().strip()}')
 
 
 def set_network(netns, *commands):

@@ -80,6 +80,11 @@ class Place:
     def nodes(self, name):
         return etree.fromstring(self.document(name)).findall('cluster/node')
 
+    def host_of(self, name):
+        """The host of a cluster's frontend."""
+        uri = self.nodes(name)[0].get('host')
+        return next(host for host in self.lab.hosts if host.uri == uri)
+
     def wait(self, name):
         return self.site.run('vc-boot', '--wait', input=self.document(name)).stderr.decode()
 
@@ -98,10 +103,8 @@ class Place:
     def ssh(self, name, command, status=0):
         """Run a command as root on a frontend, from the public network; its output."""
         frontend = self.nodes(name)[0]
-        console = self.virsh(next(host for host in self.lab.hosts
-                                  if host.uri == frontend.get('host')),
-                             'vol-download', '--pool', 'default', f'{name}_frontend.console.log',
-                             '/dev/stdout')
+        console = self.virsh(self.host_of(name), 'vol-download', '--pool', 'default',
+                             f'{name}_frontend.console.log', '/dev/stdout')
         address = frontend.find('interface[@network="public"]').get('ip')
         key = re.search('^pragma_boot: hostkey frontend (ssh-ed25519 [^\r\n]*)', console, re.M)[1]
         known = self.site.folder / f'known_hosts-{name}'
@@ -194,9 +197,8 @@ def test_clusters_with_the_same_subnet_do_not_see_each_other(place):
 
 
 def test_a_cluster_on_linux_bridges(place):
-    host, = {node.get('host') for node in place.nodes('plain')}
-    lab_host = next(one for one in place.lab.hosts if one.uri == host)
-    cards = lab_host.run(['ip', '-o', 'link', 'show', 'master', 'plain'], capture_output=True)
+    assert len({node.get('host') for node in place.nodes('plain')}) == 1
+    cards = place.host_of('plain').run(['ip', '-o', 'link', 'show', 'master', 'plain'], capture_output=True)
     assert len(lines(cards.stdout)) == 2
     assert place.ssh('plain', 'hostname; ssh -o BatchMode=yes compute-0 hostname').split() \
         == ['plain.example.org', 'compute-0']
@@ -223,7 +225,7 @@ def test_an_image_reaches_a_host_once(place):
 
 def test_a_compute_node_starts_the_moment_that_its_frontend_is_ready(place):
     """As the vc-in.xml of ``plain`` asks for: not before, and long before the bound of 500 s."""
-    host = next(one for one in place.lab.hosts if one.uri == place.nodes('plain')[0].get('host'))
+    host = place.host_of('plain')
     begun = [int(re.search('started="([0-9]+)"', place.virsh(
         host, 'metadata', f'plain-{node}', 'urn:pragma_boot:node'))[1])
         for node in ('frontend', 'compute-0')]
@@ -274,7 +276,7 @@ def not_allocated(document):
 
 def test_a_dependency_on_a_port_of_a_public_address(place):
     """Asked from the public network, where the frontend's sshd answers and port 23 does not."""
-    host = next(one for one in place.lab.hosts if one.uri == place.nodes('plain')[0].get('host'))
+    host = place.host_of('plain')
     place.virsh(host, 'destroy', 'plain-compute-0')
     for port, status in ((23, 1), (22, 0)):
         document = etree.fromstring(place.document('plain'))
