@@ -1,8 +1,7 @@
 """Starting a cluster's nodes in the order that their <boot_dependency> asks for, and waiting."""
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from . import domain, frontend, storage, tool
+from . import domain, frontend, storage, tool, workers
 from .document import SSH, boot_dependency, cluster
 from .failure import Failure
 from .host import METADATA
@@ -45,8 +44,7 @@ class Boot:
         for group in (first, [node for node in missing if node not in first]):
             if group and group is not first:
                 self._await_parent(group[0])
-            with ThreadPoolExecutor(max(jobs, 1)) as pool:
-                list(pool.map(lambda node: self._start(node, paused), group))
+            workers.each(lambda node: self._start(node, paused), group, jobs)
 
     def _check(self, chosen):
         """Raise Failure for a node without its disk, or with somebody else's domain in its place."""

@@ -1,4 +1,5 @@
 """The <vc> document that flows through the pipe: read, validated, written; and its parts."""
+import functools
 import os
 from typing import NamedTuple, Optional
 
@@ -44,9 +45,15 @@ def read(stream, schema='document', subject='standard input'):
     return root
 
 
+@functools.cache
+def rules_of(path):
+    """The RELAX NG schema in a file, made ready once."""
+    return etree.RelaxNG(etree.parse(path))
+
+
 def validate(root, schema, subject):
     """Check a tree against our RELAX NG schema; raises Failure with the line and the reason."""
-    rules = etree.RelaxNG(etree.parse(os.path.join(SCHEMAS, f'{schema}.rng')))
+    rules = rules_of(os.path.join(SCHEMAS, f'{schema}.rng'))
     if not rules.validate(root.getroottree()):
         error = rules.error_log[0]
         raise Failure(f'{subject} line {error.line} is not valid: {error.message}')

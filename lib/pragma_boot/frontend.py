@@ -1,6 +1,5 @@
 """How a frontend is reached: by its public address, or by a port of its host that leads to its sshd."""
 import contextlib
-import socket
 
 from .document import SSH, interface
 
@@ -32,6 +31,7 @@ def answers(node, port):
     QEMU's user mode takes a connection before anybody in the guest does: there the server's
     greeting is waited for (RFC 4253, section 4.2: sshd speaks first).
     """
+    import socket
     card = interface(node, 'public')
     forwarded = card.get('port')
     address = ('127.0.0.1', int(forwarded)) if forwarded else (card.get('ip'), port)

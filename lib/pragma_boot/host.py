@@ -3,11 +3,10 @@ import functools
 import os
 import pwd
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 from lxml import etree
 
-from . import process, session, tool
+from . import process, session, tool, workers
 from .failure import Failure
 
 METADATA = 'urn:pragma_boot:node'
@@ -165,8 +164,8 @@ class Hosts:
             except Failure as failure:
                 return failure
         hosts = [self[uri] for uri in sorted(set(uris))]
-        with ThreadPoolExecutor(max(len(hosts), 1)) as pool:
-            return {host.uri: told for host, told in zip(hosts, pool.map(answer, hosts))}
+        told = workers.each(answer, hosts, len(hosts))
+        return {host.uri: one for host, one in zip(hosts, told)}
 
     def answers(self, uris, question):
         """As ``ask``, of those that answer: one that does not is named on stderr, and left out.

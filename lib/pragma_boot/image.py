@@ -1,5 +1,4 @@
 """Disk images: an author's raw or .gz file, unpacked to a sparse raw file."""
-import hashlib
 import io
 import os
 import stat
@@ -17,6 +16,9 @@ DISGUISES = {
     b'WithoutFreeSpace': 'parallels', b'WithouFreSpacExt': 'parallels', b'Bochs Virtual HD': 'bochs',
 }
 """How formats begin that QEMU would recognize: an image that is one of them is not raw."""
+
+WRITE_OUT = 32 << 20
+"""Bytes after which what was written is sent to the disk, so that syncing it at the end is short."""
 
 _ZEROS = bytes(CHUNK)
 
@@ -46,6 +48,7 @@ class _Hashed(io.RawIOBase):
 
     def __init__(self, file):
         self._file = file
+        import hashlib
         self.digest = hashlib.sha256()
 
     def readable(self):
@@ -72,8 +75,9 @@ def unpack(path, target, most):
         file.seek(0)
         try:
             if packed:
-                from isal import igzip
-                with igzip.GzipFile(fileobj=io.BufferedReader(hashed, CHUNK)) as stream:
+                # Unpacked by a thread of the library's beside this one, which writes.
+                from isal import igzip_threaded
+                with igzip_threaded.open(hashed, block_size=CHUNK) as stream:
                     size = _copy_sparse(stream, target, most, path)
             else:
                 size = _copy_sparse(hashed, target, most, path)
@@ -99,7 +103,7 @@ def unpack(path, target, most):
 
 def _copy_sparse(stream, target, most, path):
     """Copy ``stream`` leaving a hole for each block of zeros; returns the bytes in all."""
-    position = 0
+    position = sent = 0
     buffer = bytearray(CHUNK)
     view = memoryview(buffer)
     descriptor = target.fileno()
@@ -115,6 +119,10 @@ def _copy_sparse(stream, target, most, path):
         if count < CHUNK or buffer != _ZEROS:
             _write_blocks(descriptor, buffer, count, position)
         position += count
+        if position - sent >= WRITE_OUT:
+            # Linux begins to write dirty pages that are not needed, and keeps them meanwhile.
+            os.posix_fadvise(descriptor, sent, position - sent, os.POSIX_FADV_DONTNEED)
+            sent = position
         if count < CHUNK:
             break
     os.ftruncate(descriptor, position)

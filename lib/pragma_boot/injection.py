@@ -6,10 +6,9 @@ need it, for any other file system and where there is no FUSE.
 """
 import contextlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from . import debugfs, guestfish, overlay, partition, tool
+from . import debugfs, guestfish, overlay, partition, tool, workers
 from .document import image
 from .files import temporary
 from .vcout import Projection
@@ -52,10 +51,9 @@ class Plan:
         needed = sorted({(node.get('host'), self._image(node)) for node in nodes})
         for uri in {node.get('host') for node in nodes}:
             self._places[uri].prepare(self._folder)
-        with ThreadPoolExecutor(max(jobs, 1)) as pool:
-            self._backings = dict(zip(needed, pool.map(
-                lambda need: self._places[need[0]].receive(need[1]), needed)))
-            refusals = dict(zip(nodes, pool.map(self._quickly, nodes)))
+        self._backings = dict(zip(needed, workers.each(
+            lambda need: self._places[need[0]].receive(need[1]), needed, jobs)))
+        refusals = dict(zip(nodes, workers.each(self._quickly, nodes, jobs)))
         slow = [node for node in nodes if refusals[node]]
         for reason in sorted({refusals[node] for node in slow} - {guestfish.NEEDED})[:1]:
             tool.warn(f'no FUSE ({reason}): writing through libguestfs, which is slower')

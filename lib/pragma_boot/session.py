@@ -8,7 +8,6 @@ started when it is needed, ending when it is idle; its QEMU has no privilege at 
 import contextlib
 import os
 import pwd
-import socket
 import subprocess
 
 from .failure import Failure
@@ -46,6 +45,7 @@ def connection(uri, user):
 
 
 def _answers(path):
+    import socket
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
         try:
             probe.connect(path)

@@ -3,7 +3,6 @@ import os
 import re
 import signal
 import sys
-import traceback
 
 from . import VERSION
 from .failure import FAILED, INTERRUPTED, Failure, Said, Usage, cause
@@ -87,6 +86,13 @@ def _terminate(signum, frame):
     raise KeyboardInterrupt
 
 
+def _trace():
+    """The traceback of what is being handled, under -v only."""
+    if verbose:
+        import traceback
+        traceback.print_exc()
+
+
 def run(main):
     """Call ``main(argv, stdin, stdout)`` and return the process's exit status.
 
@@ -96,8 +102,7 @@ def run(main):
     try:
         return main(sys.argv[1:], sys.stdin and sys.stdin.buffer, sys.stdout and sys.stdout.buffer)
     except Failure as error:
-        if verbose:
-            traceback.print_exc()
+        _trace()
         if not isinstance(error, Said):
             warn(error)
         return error.status
@@ -105,13 +110,11 @@ def run(main):
         warn('interrupted')
         return INTERRUPTED
     except OSError as error:
-        if verbose:
-            traceback.print_exc()
+        _trace()
         subject = f" '{error.filename}'" if error.filename else ''
         warn(f'cannot use{subject}: {cause(error)}')
         return FAILED
     except Exception as error:
-        if verbose:
-            traceback.print_exc()
+        _trace()
         warn(f'internal error: {type(error).__name__}: {error} (-v shows where)')
         return FAILED

@@ -4,7 +4,7 @@ import stat
 
 from lxml import etree
 
-from .document import ROLES, put
+from .document import ROLES, put, rules_of
 from .failure import Failure, cause
 
 LIBVIRT_SCHEMA = '/usr/share/libvirt/schemas/domain.rng'
@@ -110,7 +110,7 @@ def _validate_domain(found, role):
     """Check a <domain> against libvirt's own schema, where libvirt is installed."""
     if not os.path.exists(LIBVIRT_SCHEMA):
         return
-    rules = etree.RelaxNG(etree.parse(LIBVIRT_SCHEMA))
+    rules = rules_of(LIBVIRT_SCHEMA)
     alone = etree.fromstring(etree.tostring(found, with_tail=False)).getroottree()
     if not rules.validate(alone):
         error = rules.error_log[0]

@@ -1,0 +1,492 @@
+"""The rows of bench.py: what is measured, beside what, and what is to be reached.
+
+Each row runs the real tools on real images at a real libvirt, in a site of its own.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / 'bin'
+DEMO = ROOT / 'images' / 'debian'
+PYTHON = sys.executable
+sys.path.insert(0, str(ROOT / 'lib'))
+from pragma_boot import session  # noqa: E402
+
+USER = 'libvirt-qemu'
+BLOCK = 4096
+SETTINGS = f'''drivers_path = drivers
+ve_driver = paused
+temporary_directory = temp
+base_path = images
+accel = tcg
+session_user = {USER}
+cpus_per_node = 1
+cpu_overcommit = 100000
+private_ports = 30000-39999
+ssh_ports = 40000-49999
+'''
+
+PAUSED_BOOT = '''#!/usr/bin/env bash
+set -euo pipefail
+export PRAGMA_TEMP=$3
+node=$(basename "$1" .qcow2)
+exec '{bin}/vc-boot' --paused --node "$node" <"$(dirname "$4")/document.xml" >/dev/null
+'''
+"""drivers/kvm/boot, but that the guest stays paused, and so takes no CPU from what is measured."""
+
+FIRST = 'ours'
+
+
+class Way(NamedTuple):
+    """One way to do a row's work: what is run and measured, and what is not measured beside it."""
+
+    name: str
+    command: list
+    input: Path | None = None
+    prepare: Callable | None = None
+    clean: Callable | None = None
+    disk: Callable | None = None
+
+
+class Row(NamedTuple):
+    """A row: ``ways`` makes its Ways in a Site, ``goals`` what the medians are to reach.
+
+    A goal is (what, figure, most, unit). ``first`` is the way that the others are compared with.
+    """
+
+    name: str
+    what: str
+    ways: Callable
+    goals: Callable
+    first: str = FIRST
+
+
+class Site:
+    """A scratch site for all rows, whose user of QEMU can reach it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.chmod(folder, 0o755)
+        self.temp = folder / 'temp'
+        self.conf = folder / 'site_conf.conf'
+        self.conf.write_text(SETTINGS)
+        self.environment = {**os.environ, 'PRAGMA_SITE_CONF': str(self.conf),
+                            'LIBGUESTFS_BACKEND': 'direct',
+                            'LIBGUESTFS_BACKEND_SETTINGS': 'force_tcg'}
+        self.images = folder / 'images'
+        self.images.mkdir()
+        self.key = folder / 'key'
+        self.run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'bench', '-f', self.key)
+        driver = folder / 'drivers' / 'paused'
+        driver.mkdir(parents=True)
+        for name in ('fix_images', 'allocate'):
+            (driver / name).symlink_to(ROOT / 'drivers' / 'kvm' / name)
+        (driver / 'boot').write_text(PAUSED_BOOT.format(bin=BIN))
+        (driver / 'boot').chmod(0o755)
+        self._packed = {}
+
+    def run(self, *command, input=None):
+        """Run something that is not measured; its output. Raises CalledProcessError."""
+        return subprocess.run([*map(str, command)], input=input, env=self.environment, check=True,
+                              stdout=subprocess.PIPE).stdout
+
+    def tool(self, name, *arguments, input=None):
+        """Run one of our tools; its output."""
+        return self.run(BIN / name, *arguments, input=input)
+
+    def configured(self, name, **settings):
+        """The path of another site configuration, beside ours."""
+        path = self.folder / f'{name}.conf'
+        path.write_text(SETTINGS + ''.join(f'{key} = {value}\n' for key, value in settings.items()))
+        return path
+
+    def entry(self, name, packed, memory=256, unit='MiB'):
+        """An entry of the database whose two roles have the image ``packed``; its parsed document."""
+        folder = self.images / name
+        if not folder.exists():
+            folder.mkdir()
+            os.link(packed, folder / 'debian.img.gz') if packed.stat().st_dev == \
+                folder.stat().st_dev else shutil.copy(packed, folder / 'debian.img.gz')
+            text = (DEMO / 'vc-in.xml').read_text()
+            (folder / 'vc-in.xml').write_text(re.sub(
+                r'<memory[^>]*>\d+</memory>', f"<memory unit='{unit}'>{memory}</memory>", text))
+            with open(self.images / 'vcdb.txt', 'a', encoding='utf-8') as database:
+                database.write(f'{name},{name}/vc-in.xml\n')
+        return self.saved(f'{name}.parsed', self.tool('vc-parse', folder / 'vc-in.xml'))
+
+    def saved(self, name, document):
+        """A document kept in a file, whose path it is."""
+        path = self.folder / f'{name}.xml'
+        path.write_bytes(document)
+        return path
+
+    def staged(self, entry):
+        """The staged document of an entry, and the path of its image."""
+        staged = self.tool('vc-stage', input=(self.folder / f'{entry}.parsed.xml').read_bytes())
+        return self.saved(f'{entry}.staged', staged), Path(re.search(rb' path="([^"]+\.raw)"', staged)[1].decode())
+
+    def demo(self):
+        """The demo image, packed."""
+        return DEMO / 'debian.img.gz'
+
+    def made(self, name, size, content):
+        """An image of ``size`` MiB, packed: ext4 with ``content`` MiB of what does not compress."""
+        if name not in self._packed:
+            root, raw = self.folder / f'{name}.root', self.folder / f'{name}.img'
+            (root / 'root').mkdir(parents=True)
+            (root / 'random').write_bytes(os.urandom(content << 20))
+            self.run('truncate', '-s', f'{size}M', raw)
+            self.run('sfdisk', '-q', raw, input=b'label: dos\nstart=1MiB, type=83\n')
+            self.run('mke2fs', '-q', '-t', 'ext4', '-F', '-d', root, '-E', 'offset=1048576', raw,
+                     f'{(size - 1) << 10}k')
+            self.run('pigz', '-1', raw)
+            shutil.rmtree(root)
+            self._packed[name] = Path(f'{raw}.gz')
+        return self._packed[name]
+
+    def forget_images(self):
+        """Remove all staged images."""
+        shutil.rmtree(self.temp / 'images', ignore_errors=True)
+
+    def connection(self):
+        """The URI by which libvirt's own tools reach the same daemon as ours."""
+        return session.connection(session.URI, USER)
+
+    def domains(self, prefix):
+        """The names of the domains that begin so."""
+        told = self.run('virsh', '-q', '-c', self.connection(), 'list', '--all', '--name').decode()
+        return [name for name in told.split() if name.startswith(prefix)]
+
+    def end(self, prefix):
+        """End and forget domains, those of virt-install and virt-clone too."""
+        for name in self.domains(prefix):
+            for command in ('destroy', 'undefine'):
+                subprocess.run(['virsh', '-q', '-c', self.connection(), command, name],
+                               capture_output=True, check=False)
+
+    def close(self):
+        """Leave nothing: no domain, no cluster, no storage pool that virt-clone has made."""
+        self.end('bench')
+        for conf in self.folder.glob('*.conf'):
+            self.environment['PRAGMA_SITE_CONF'] = str(conf)
+            for line in self.tool('vc-status').splitlines()[1:]:
+                if b' frontend ' in line:
+                    self.tool('vc-clean', line.split()[0].decode())
+        told = self.run('virsh', '-q', '-c', self.connection(), 'pool-list', '--all', '--name').decode()
+        for pool in told.split():
+            if str(self.folder) in self.run('virsh', '-c', self.connection(), 'pool-dumpxml', pool).decode():
+                for command in ('pool-destroy', 'pool-undefine'):
+                    subprocess.run(['virsh', '-q', '-c', self.connection(), command, pool],
+                                   capture_output=True, check=False)
+
+
+def shell(script, *arguments):
+    """A command of the shell, with its arguments as $1, $2, …"""
+    return ['bash', '-eu', '-o', 'pipefail', '-c', script, 'bash', *map(str, arguments)]
+
+
+def allocated(path):
+    """The bytes of disk that files below a path take."""
+    paths = [path] if path.is_file() else [one for one in path.rglob('*') if one.is_file()]
+    return sum(one.stat().st_blocks * 512 for one in paths)
+
+
+def dense(path, target):
+    """Write the blocks of an image that are not all zeros to ``target``, one after another."""
+    with open(path, 'rb') as image, open(target, 'wb') as file:
+        while block := image.read(BLOCK):
+            if block.strip(b'\0'):
+                file.write(block)
+    return target
+
+
+def stage_ways(name, packed):
+    """Ours, and the ways to unpack a .gz by hand."""
+    def ways(site):
+        image, out = packed(site), site.folder / 'out.img'
+        parsed = site.entry(name, image)
+        blocks = dense(site.staged(name)[1], site.folder / f'{name}.dense')
+
+        def by_hand(label, script):
+            return Way(label, shell(script, image, out, blocks), disk=lambda: allocated(out),
+                       clean=out.unlink)
+
+        return [Way('ours', [BIN / 'vc-stage'], parsed, prepare=site.forget_images,
+                    disk=lambda: allocated(site.temp / 'images')),
+                by_hand('gunzip -c', 'gunzip -c "$1" >"$2"'),
+                by_hand('pigz -dc', 'pigz -dc "$1" >"$2"'),
+                by_hand('unpigz, cp --sparse', 'pigz -dc "$1" >"$2.tmp"; '
+                        'cp --sparse=always "$2.tmp" "$2"; rm "$2.tmp"'),
+                by_hand('igzip to nothing, then its non-zero blocks synced',
+                        'igzip -dc "$1" >/dev/null; cp "$3" "$2"; sync "$2"')]
+    return ways
+
+
+def stage_goals(medians):
+    """What is to be reached by both rows of staging."""
+    ours, floor = medians['ours'], medians['igzip to nothing, then its non-zero blocks synced']
+    return [('of the time of gunzip', ours.seconds / medians['gunzip -c'].seconds, 0.35, ''),
+            ('of the time of igzip and the write', ours.seconds / floor.seconds, 1.3, ''),
+            ('of the disk of its non-zero blocks', ours.disk / floor.disk, 1.02, ''),
+            ('memory', ours.memory / 1000, 100, ' MB')]
+
+
+def again_ways(site):
+    """Ours with the image there, and without."""
+    parsed = site.entry('bench-demo', site.demo())
+    return [Way('ours, again', [BIN / 'vc-stage'], parsed, prepare=lambda: site.staged('bench-demo')),
+            Way('ours, the first time', [BIN / 'vc-stage'], parsed, prepare=site.forget_images)]
+
+
+def inject_ways(site):
+    """Ours for one and for nine nodes, and one node by libguestfs' tools."""
+    site.entry('bench-demo', site.demo())
+    staged, image = site.staged('bench-demo')
+    confs = {jobs: site.configured(f'jobs{jobs}', jobs=jobs) for jobs in (1, 2)}
+    out, document = site.folder / 'out.qcow2', site.folder / 'inject.xml'
+    vc_out = site.folder / 'vc-out.xml'
+
+    def allocate(computes):
+        site.tool('vc-clean', 'bench')
+        site.saved('inject', site.tool('vc-allocate', '--num-cpus', computes, '--name', 'bench', '--key', f'{site.key}.pub',
+                                       input=staged.read_bytes()))
+
+    def ours(label, computes, jobs):
+        return Way(label, [BIN / 'vc-inject', '--site-conf', confs[jobs]], document,
+                   prepare=lambda: allocate(computes),
+                   disk=lambda: sum(map(allocated, (site.temp / 'clusters' / 'bench').glob('*.qcow2'))) / (computes + 1),
+                   clean=lambda: site.tool('vc-clean', 'bench'))
+
+    def by_hand(label, script):
+        return Way(label, shell(script, image, out, vc_out), disk=lambda: allocated(out),
+                   clean=out.unlink)
+
+    allocate(0)
+    vc_out.write_bytes(site.tool('vc-out', input=document.read_bytes()))
+    overlay = 'qemu-img create -q -f qcow2 -F raw -b "$1" "$2"; '
+    return [ours('ours, 1 node', 0, 1), ours('ours, 9 nodes', 8, 1),
+            ours('ours, 9 nodes, two at a time', 8, 2),
+            by_hand('guestfish', overlay + 'guestfish -a "$2" -m /dev/sda1 upload "$3" /root/vc-out.xml'),
+            by_hand('virt-customize', overlay + 'virt-customize -q -a "$2" --upload "$3:/root/vc-out.xml"'),
+            by_hand('a sparse copy of the image, nothing in it', 'cp --sparse=always "$1" "$2"')]
+
+
+def inject_goals(medians):
+    """One node, one more node, and its disk."""
+    one = medians['ours, 1 node']
+    each = [(medians[f'ours, 9 nodes{how}'].seconds - one.seconds) / 8 * 1000
+            for how in ('', ', two at a time')]
+    return [('of the time of guestfish', one.seconds / medians['guestfish'].seconds, 0.02, ''),
+            ('of the time of virt-customize', one.seconds / medians['virt-customize'].seconds, 0.02, ''),
+            ('one more node', each[0], 60, ' ms'),
+            ('one more node, two at a time', each[1], 30, ' ms'),
+            ('disk a node', medians['ours, 9 nodes'].disk / (1 << 20), 1, ' MiB')]
+
+
+COUNTS = (10, 100, 1000, 10000)
+LEDGER = 1000
+
+
+def allocate_ways(site):
+    """Clusters of more and more nodes, beside none and beside many other clusters."""
+    image = site.made('little', 16, 1)
+    # So little memory that 10,000 nodes of it fit.
+    site.entry('bench-tiny', image, 64, 'KiB')
+    staged, _ = site.staged('bench-tiny')
+    full = site.configured('full', temporary_directory='full')
+    others = site.folder / 'full' / 'clusters'
+    _fill_ledger(site, full, others, staged)
+
+    def ours(count, conf, label):
+        def clean():
+            site.tool('vc-clean', 'bench', '--site-conf', conf)
+        return Way(f'ours, {count:,} nodes{label}',
+                   [BIN / 'vc-allocate', '--site-conf', conf, '--num-cpus', str(count - 1),
+                    '--name', 'bench', '--key', f'{site.key}.pub'], staged, clean=clean)
+
+    return [*(ours(count, site.conf, '') for count in COUNTS),
+            *(ours(count, full, f' beside {LEDGER:,} clusters') for count in (10, 1000))]
+
+
+def _fill_ledger(site, conf, others, staged):
+    """Enter clusters of a frontend and four nodes, each with names, ports and MACs of its own."""
+    if others.exists():
+        return
+    document = site.tool('vc-allocate', '--site-conf', conf, '--num-cpus', '4', '--name', 'c0',
+                         '--key', f'{site.key}.pub', input=staged.read_bytes()).decode()
+    ports = [int(port) for port in re.findall(r' port="(\d+)"', document)]
+    key = (others / 'c0' / 'id_ed25519').read_bytes()
+    for index in range(1, LEDGER):
+        text = document.replace('name="c0"', f'name="c{index}"')
+        for port in set(ports):
+            text = text.replace(f' port="{port}"', f' port="{port + index}"')
+        text = re.sub(r'mac="(..:..:..):..:..', lambda found: f'mac="{found[1]}:{index >> 8:02x}:{index & 255:02x}', text)
+        folder = others / f'c{index}'
+        folder.mkdir(0o700)
+        (folder / 'document.xml').write_text(text)
+        (folder / 'id_ed25519').write_bytes(key)
+
+
+def allocate_goals(medians):
+    """Time at 1,000, growth to 10,000, and memory there."""
+    def seconds(name):
+        return medians[f'ours, {name}'].seconds
+    return [('1,000 nodes', seconds('1,000 nodes'), 2, ' s'),
+            ('1,000 nodes beside 1,000 clusters', seconds('1,000 nodes beside 1,000 clusters'), 2, ' s'),
+            ('10,000 nodes, of ten times 1,000', seconds('10,000 nodes') / seconds('1,000 nodes') / 10, 1, ''),
+            ('10,000 nodes, of 1,000 times 10', seconds('10,000 nodes') / seconds('10 nodes') / 1000, 1, ''),
+            ('memory at 10,000', medians['ours, 10,000 nodes'].memory / 1000, 250, ' MB')]
+
+
+DEFINE_AND_START = ('one() { virsh -q -c "$C" define "$1"; virsh -q -c "$C" start --paused "$2"; }; '
+                    'export -f one; ls "$2"/*.xml | xargs -P "$3" -I {} bash -c \'f={}; n=${f##*/}; one "$f" "${n%.xml}"\'')
+CREATE = 'ls "$2"/*.xml | xargs -P "$3" -I {} virsh -q -c "$C" create --paused {}'
+
+
+def printed(site, document, folder):
+    """The <domain>s of a document, a file each; the folder."""
+    from lxml import etree
+    folder.mkdir(exist_ok=True)
+    told = etree.fromstring(site.tool('vc-boot', '--print', input=document.read_bytes()))
+    for domain in told.iter('domain'):
+        (folder / f'{domain.findtext("name")}.xml').write_bytes(etree.tostring(domain))
+    return folder
+
+
+def libvirt(site, label, script, folder, jobs):
+    """A way of libvirt's own, over the domains of a folder."""
+    return Way(label, ['env', f'C={site.connection()}', *shell(script, '', folder, jobs)],
+               clean=lambda: site.end('bench'))
+
+
+def start_ways(site):
+    """32 domains by ours, by virsh, and by virt-install."""
+    site.entry('bench-little', site.made('little', 16, 1), 64)
+    staged, _ = site.staged('bench-little')
+    site.tool('vc-clean', 'bench32')
+    document = site.tool('vc-allocate', '--num-cpus', '31', '--name', 'bench32', input=staged.read_bytes())
+    document = site.saved('bench32', site.tool('vc-inject', input=document))
+    folder = printed(site, document, site.folder / 'bench32')
+    install = ('for xml in "$2"/*.xml; do name=$(basename "$xml" .xml); '
+               'virt-install -q --connect "$C" --import --name "$name" --memory 64 --virt-type qemu '
+               '--disk "path=$1/${name#bench32-}.qcow2,format=qcow2" --network none --graphics none '
+               '--noautoconsole --osinfo detect=off,require=off >/dev/null; done')
+    return [Way('ours', [BIN / 'vc-boot', '--paused', '--no-wait'], document,
+                clean=lambda: site.end('bench')),
+            libvirt(site, 'virsh create, one by one', CREATE, folder, 1),
+            libvirt(site, 'virsh create, two at a time', CREATE, folder, 2),
+            libvirt(site, 'virsh define and start, two at a time', DEFINE_AND_START, folder, 2),
+            Way('virt-install --import, one by one',
+                ['env', f'C={site.connection()}',
+                 *shell(install, site.temp / 'clusters' / 'bench32', folder)],
+                clean=lambda: site.end('bench'))]
+
+
+def start_goals(medians):
+    """Ours against libvirt alone."""
+    ours = medians['ours'].seconds
+    return [(f'of the time of {way}', ours / medians[way].seconds, 1.1, '')
+            for way in ('virsh define and start, two at a time', 'virsh create, two at a time')]
+
+
+NODES = 16
+
+
+def boot_ways(site):
+    """A frontend and 16 compute nodes by ours, by hand, and what libvirt takes of it."""
+    site.entry('bench-demo', site.demo())
+    staged, image = site.staged('bench-demo')
+    site.tool('vc-clean', 'bench17')
+    document = site.tool('vc-allocate', '--num-cpus', NODES, '--name', 'bench17', input=staged.read_bytes())
+    document = site.saved('bench17', site.tool('vc-inject', input=document))
+    folder = printed(site, document, site.folder / 'bench17')
+    clones, vc_out = site.folder / 'clones', site.folder / 'vc-out.xml'
+    vc_out.write_bytes(site.tool('vc-out', input=document.read_bytes()))
+
+    def template():
+        """The domain and the disk that virt-clone clones."""
+        clones.mkdir(exist_ok=True)
+        site.run('cp', '--sparse=always', image, clones / 'template.img')
+        site.run('chmod', '0600', clones / 'template.img')
+        site.run('chown', '-R', f'{USER}:', clones)
+        site.run('virt-install', '-q', '--connect', site.connection(), '--import', '--name', 'bench-template',
+                 '--memory', '256', '--virt-type', 'qemu', '--network', 'none', '--graphics', 'none',
+                 '--disk', f'path={clones}/template.img,format=raw', '--osinfo',
+                 'detect=off,require=off', '--noautoconsole', '--noreboot')
+        subprocess.run(['virsh', '-q', '-c', site.connection(), 'destroy', 'bench-template'],
+                       check=True)
+
+    def forget():
+        site.end('bench')
+        shutil.rmtree(clones)
+
+    clone = ('for index in $(seq 0 "$3"); do '
+             'virt-clone -q --connect "$C" --original bench-template --name "bench-clone-$index" '
+             '--file "$1/$index.img"; '
+             'guestfish -a "$1/$index.img" --format=raw -m /dev/sda1 upload "$2" /root/vc-out.xml; '
+             'virsh -q -c "$C" start --paused "bench-clone-$index"; done')
+    return [Way('ours', [BIN / 'pragma_boot', '--vcname', 'bench-demo', '--num_cpus', str(NODES),
+                         '--name', 'bench-up', '--key', f'{site.key}.pub'],
+                disk=lambda: allocated(site.temp / 'clusters' / 'bench-up'),
+                clean=lambda: site.tool('vc-clean', 'bench-up')),
+            libvirt(site, 'virsh define and start, two at a time', DEFINE_AND_START, folder, 2),
+            Way('virt-clone, guestfish, virsh start each',
+                ['env', f'C={site.connection()}', *shell(clone, clones, vc_out, NODES)],
+                prepare=template, clean=forget, disk=lambda: allocated(clones))]
+
+
+def boot_goals(medians):
+    """Ours against the way by hand; and what of it is not libvirt's."""
+    ours = medians['ours'].seconds
+    return [('of the time by hand', ours / medians['virt-clone, guestfish, virsh start each'].seconds, 0.05, ''),
+            ('what is not libvirt\'s',
+             ours - medians['virsh define and start, two at a time'].seconds, 4, ' s')]
+
+
+IMPORT = 'python3 -c "import lxml.etree"'
+
+
+def startup_ways(site):
+    """Each filter on a document of one node that has all already, so that no engine is asked."""
+    site.entry('bench-little', site.made('little', 16, 1), 64)
+    staged, _ = site.staged('bench-little')
+    site.tool('vc-clean', 'bench1')
+    document = site.tool('vc-allocate', '--num-cpus', '0', '--name', 'bench1', input=staged.read_bytes())
+    document = site.saved('bench1', site.tool('vc-inject', input=document))
+
+    def tool(*command):
+        return Way(' '.join(command), [BIN / command[0], *command[1:]], document)
+    return [Way(IMPORT, [PYTHON, '-c', 'import lxml.etree']),
+            *map(lambda command: tool(*command.split()),
+                 ('vc-list', 'vc-parse', 'vc-stage', 'vc-allocate --num-cpus 0', 'vc-out',
+                  'vc-inject', 'vc-boot --print'))]
+
+
+def startup_goals(medians):
+    """Each filter against the import alone."""
+    return [(f'{name}, of the import', sample.seconds / medians[IMPORT].seconds, 1.6, '')
+            for name, sample in medians.items() if name != IMPORT]
+
+
+ROWS = [
+    Row('stage', 'stage the demo image, .img.gz of 1.5 GiB',
+        stage_ways('bench-demo', Site.demo), stage_goals),
+    Row('stage-zeros', 'stage an image of 4 GiB that is mostly zeros',
+        stage_ways('bench-zeros', lambda site: site.made('zeros', 4096, 100)), stage_goals),
+    Row('stage-again', 'stage the demo image again, nothing changed', again_ways,
+        lambda medians: [('whole process, through make', medians['ours, again'].seconds, 0.3, ' s')],
+        'ours, again'),
+    Row('inject', "write a node's vc-out.xml into its disk, all checks on; libguestfs under TCG",
+        inject_ways, inject_goals, 'ours, 1 node'),
+    Row('allocate', 'allocate a cluster', allocate_ways, allocate_goals, 'ours, 10 nodes'),
+    Row('start', 'define and start 32 nodes, paused', start_ways, start_goals),
+    Row('startup', 'a small document through each filter', startup_ways, startup_goals, IMPORT),
+    Row('boot', f'a frontend and {NODES} compute nodes, image staged, until all are started, paused',
+        boot_ways, boot_goals),
+]
