@@ -2,6 +2,9 @@
 
 A noun a module. Pure transforms (tree in, tree out): document, vcin, vcout, domain, allocation.
 Side effects: ledger, image, partition, overlay, host, console, process.
+
+A module of others' that takes milliseconds to import and that not every use of ours needs is imported
+in the function that needs it: a filter starts in not much more than lxml does.
 """
 import os
 import sys

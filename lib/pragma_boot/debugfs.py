@@ -45,6 +45,17 @@ def write(device, scratch, files, subject):
                  f'/root/{file.path} is not a regular file of mode 0600')
 
 
+def places(device, file, subject):
+    """Where the content of a written Secret lies in ``device``: (byte offset, length) pairs in order."""
+    done = process.run(['debugfs', '-f', '-', device], subject,
+                       input=f'show_super_stats -h\nblocks /root/{file.path}\n'.encode())
+    told = done.stdout.decode(errors='replace')
+    size = int(re.search(r'^Block size:\s+(\d+)$', told, re.M)[1])
+    blocks = [int(number) for number in told.rsplit(f'blocks /root/{file.path}\n', 1)[1].split()]
+    length = len(file.content)
+    return [(block * size, min(size, length - index * size)) for index, block in enumerate(blocks)]
+
+
 def _run(device, scratch, commands, subject, write=False):
     done = subprocess.run(['debugfs', *(['-w'] if write else []), '-f', '-', device],
                           input='\n'.join(commands).encode() + b'\n', cwd=scratch,

@@ -3,8 +3,6 @@
 Nothing of an author's <domain> gets here unless it stands in one of the tables below, so that no
 path, address, bridge or device of another host, or a hostile one, survives.
 """
-import uuid
-
 from lxml import etree
 
 from . import session
@@ -47,6 +45,7 @@ def build(root, node, acceleration, console, started):
     ``acceleration`` is 'kvm' or 'tcg', ``console`` the file of its serial console, ``started``
     the time that its metadata tells, in seconds since the epoch.
     """
+    import uuid
     author = author_of(root, node.get('role'))
     machine = _machine(author)
     cards = node.findall('interface')

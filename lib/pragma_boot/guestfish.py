@@ -1,6 +1,5 @@
 """Writing files into any file system by guestfish(1), whose appliance is a guest of its own."""
 import os
-import shutil
 import subprocess
 
 from . import process
@@ -49,6 +48,7 @@ def replay_journal(path, subject):
 
 
 def _run(arguments, script):
+    import shutil
     if not shutil.which('guestfish'):
         raise Failure("libguestfs is needed here: 'guestfish' is not installed")
     return subprocess.run(

@@ -1,8 +1,9 @@
 """Making nodes' disks: an overlay each, with the node's own files written into its /root.
 
-Nothing of a guest is mounted on the host. Two ways: debugfs on the partition exported by FUSE,
-milliseconds a node, for ext2/3/4; and guestfish, one appliance of seconds for all nodes that
-need it, for any other file system and where there is no FUSE.
+Nothing of a guest is mounted on the host. Two ways: debugfs on the partition exported by FUSE, for
+ext2/3/4; and guestfish, one appliance of seconds for all nodes that need it, for any other file
+system and where there is no FUSE. Compute nodes of one image and host differ in the content of one
+file alone: by debugfs the first is made, and checked, and the others are copies of it.
 """
 import contextlib
 import os
@@ -31,13 +32,17 @@ class Plan:
         self._places = places
         self._backings = {}
         self._disks = {}
+        self._longest = {}
+        self._templates = {}
         self._projection = Projection(root)
         with open(os.path.join(folder, 'id_ed25519'), 'rb') as file:
             self._private_key = file.read()
 
     def files(self, node):
         """The files of one node: vc-out.xml, and on the frontend the key to the compute nodes."""
-        files = [Secret('vc-out.xml', self._projection.of(node.get('name')))]
+        # As long as that of the others of its kind: white space after the root says nothing in XML.
+        content = self._projection.of(node.get('name')).ljust(self._longest.get(self._kind(node), 0), b'\n')
+        files = [Secret('vc-out.xml', content)]
         if node.get('role') == 'frontend':
             files.append(Secret('.ssh/id_ed25519', self._private_key))
         return files
@@ -53,7 +58,16 @@ class Plan:
             self._places[uri].prepare(self._folder)
         self._backings = dict(zip(needed, workers.each(
             lambda need: self._places[need[0]].receive(need[1]), needed, jobs)))
-        refusals = dict(zip(nodes, workers.each(self._quickly, nodes, jobs)))
+        kinds = {}
+        for node in nodes:
+            kinds.setdefault(self._kind(node), []).append(node)
+        for kind, alike in kinds.items():
+            if len(alike) > 1:
+                self._longest[kind] = max(len(self._projection.of(node.get('name'))) for node in alike)
+        first = [alike[0] for alike in kinds.values()]
+        refusals = dict(zip(first, workers.each(self._quickly, first, jobs)))
+        rest = [node for alike in kinds.values() for node in alike[1:]]
+        refusals.update(zip(rest, workers.each(self._alike, rest, jobs)))
         slow = [node for node in nodes if refusals[node]]
         for reason in sorted({refusals[node] for node in slow} - {guestfish.NEEDED})[:1]:
             tool.warn(f'no FUSE ({reason}): writing through libguestfs, which is slower')
@@ -64,6 +78,19 @@ class Plan:
     def _image(self, node):
         return image(self._root, node.get('role')).get('path')
 
+    def _kind(self, node):
+        """What decides on a node's disk but for the content of its vc-out.xml."""
+        return node.get('host'), self._image(node), node.get('role')
+
+    def _alike(self, node):
+        """Make one disk as a copy of the first of its kind, or as that was to be made, if it was not."""
+        template = self._templates.get(self._kind(node))
+        if template is None:
+            return self._quickly(node)
+        with self._drafted(node) as (draft, _):
+            template.copy(draft, self.files(node)[0].content)
+        return None
+
     def _quickly(self, node):
         """Make one disk by debugfs; None, or why it must be made the other way."""
         found = image(self._root, node.get('role'))
@@ -72,11 +99,19 @@ class Plan:
         part = partition.Partition(int(found.get('offset')), int(found.get('length')),
                                    found.get('filesystem'), found.get('inject'))
         try:
-            with self._drafted(node) as (draft, scratch), \
-                    overlay.exported(draft, 'qcow2', part,
-                                     os.path.join(scratch, 'partition')) as device:
-                debugfs.write(device, scratch, self.files(node), _subject(node))
-                partition.check(device, _subject(node))
+            with self._drafted(node) as (draft, scratch):
+                overlay.create(draft, self._image(node))
+                with overlay.exported(draft, 'qcow2', part,
+                                      os.path.join(scratch, 'partition')) as device:
+                    files = self.files(node)
+                    debugfs.write(device, scratch, files, _subject(node))
+                    partition.check(device, _subject(node))
+                    if self._kind(node) in self._longest:
+                        places = debugfs.places(device, files[0], _subject(node))
+                if self._kind(node) in self._longest:
+                    self._templates[self._kind(node)] = overlay.template(
+                        draft, [(part.offset + start, length) for start, length in places],
+                        files[0].content)
         except overlay.NoFuse as error:
             return str(error)
         return None
@@ -85,18 +120,21 @@ class Plan:
         """Make the disks of several nodes by one appliance of libguestfs."""
         with contextlib.ExitStack() as stack:
             drafts = [stack.enter_context(self._drafted(node)) for node in nodes]
+            for node, (draft, _) in zip(nodes, drafts):
+                overlay.create(draft, self._image(node))
             guestfish.write([(draft, scratch, self.files(node), _subject(node))
                              for node, (draft, scratch) in zip(nodes, drafts)])
 
     @contextlib.contextmanager
     def _drafted(self, node):
-        """A new overlay, which becomes the node's disk if the block succeeds, and a scratch folder."""
+        """The path of a new overlay, the node's disk once the block has made it, and a scratch folder."""
         path = os.path.join(self._folder, f"{node.get('name')}.qcow2")
         draft, scratch = temporary(path), f'{temporary(path)}.scratch'
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
         overlay.discard(scratch)
         os.mkdir(scratch, 0o700)
         try:
-            overlay.create(draft, self._image(node))
             yield draft, scratch
             with open(draft, 'rb+') as file:
                 os.fsync(file.fileno())

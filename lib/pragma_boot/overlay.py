@@ -1,11 +1,11 @@
 """Overlays: a qcow2 file a node on a read-only backing image; and a partition exported as a file."""
 import contextlib
 import os
-import shutil
 import time
+from typing import NamedTuple
 
 from . import process
-from .failure import Failure
+from .failure import Failure, cause
 
 EXPORT_SECONDS = 30
 
@@ -18,6 +18,59 @@ def create(path, backing):
     """Make an empty qcow2 overlay at ``path`` on the raw image ``backing`` (absolute)."""
     process.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, path],
                 f"cannot make overlay '{path}'")
+
+
+class Template(NamedTuple):
+    """A finished overlay, of which others are made that differ from it in one file's content alone.
+
+    ``content`` is the overlay whole, ``places`` tells where in it the file's bytes lie: (offset,
+    length) pairs in their order.
+    """
+
+    content: bytes
+    places: list
+
+    def copy(self, path, content):
+        """Make the overlay at ``path`` with ``content`` in the file, as long as the template's; raises Failure."""
+        whole, begin = bytearray(self.content), 0
+        for offset, length in self.places:
+            whole[offset:offset + length] = content[begin:begin + length]
+            begin += length
+        try:
+            with open(path, 'xb+') as file:
+                file.write(whole)
+                file.flush()
+                os.fsync(file.fileno())
+                file.seek(0)
+                same = begin == len(content) and file.read() == whole
+        except OSError as error:
+            raise Failure(f"cannot make overlay '{path}': {cause(error)}") from None
+        if not same:
+            raise Failure(f"overlay '{path}' does not read back as written")
+
+
+def template(path, places, content):
+    """The Template of the overlay at ``path``; None where a file's bytes cannot be told in it.
+
+    ``places`` tells where in the disk the file's ``content`` lies: (offset, length) pairs. Where
+    a range of the disk lies in the overlay qemu-img(1), map, says.
+    """
+    import json
+    done = process.run(['qemu-img', 'map', '-f', 'qcow2', '--output=json', path],
+                       f"cannot map overlay '{path}'")
+    own = [part for part in json.loads(done.stdout)
+           if part['depth'] == 0 and part['data'] and 'offset' in part]
+    inside = []
+    for offset, length in places:
+        part = next((part for part in own if part['start'] <= offset
+                     and offset + length <= part['start'] + part['length']), None)
+        if part is None:
+            return None
+        inside.append((part['offset'] + offset - part['start'], length))
+    with open(path, 'rb') as file:
+        whole = file.read()
+    found = b''.join(whole[offset:offset + length] for offset, length in inside)
+    return Template(whole, inside) if found == content else None
 
 
 def _quoted(value):
@@ -72,6 +125,7 @@ def release(path):
 
 def discard(folder):
     """Remove a scratch folder with all in it, a dead export included; one that is gone is fine."""
+    import shutil
     release(folder)
     shutil.rmtree(folder, ignore_errors=not os.path.lexists(folder))
 

@@ -1,5 +1,4 @@
 """Partition 1 of a staged image: where it lies, what it holds, whether it is sound."""
-import json
 import os
 import re
 from typing import NamedTuple
@@ -39,6 +38,7 @@ def find(path, source):
     size = os.path.getsize(path)
     subject = f"image '{source}'"
     done = process.run(['sfdisk', '--json', path], f'{subject} has no partition table')
+    import json
     table = json.loads(done.stdout)['partitiontable']
     first = next((entry for entry in table.get('partitions', ())
                   if re.fullmatch(re.escape(path) + 'p?1', entry['node'])), None)

@@ -1,6 +1,5 @@
 """Staged images: TEMP/images/, one raw file a source and content, made once and read-only."""
 import contextlib
-import hashlib
 import os
 import re
 import subprocess
@@ -43,6 +42,7 @@ def stage(root, roles, settings):
 
 
 def _key(source, chosen):
+    import hashlib
     with open(chosen, 'rb') as file:
         return hashlib.sha256(image.identity(source).encode() + file.read()).hexdigest()[:24]
 
@@ -116,6 +116,7 @@ def make_record(record, source, chosen, most):
 
 def _name(source, digest, removals):
     """The staged file's name: its source's first word, and what decides on its content."""
+    import hashlib
     word = re.sub('[^A-Za-z0-9_-]+', '-', os.path.basename(source).split('.')[0])[:40]
     content = hashlib.sha256('\n'.join([digest, *removals]).encode()).hexdigest()[:16]
     return f'{word}-{content}.raw'

@@ -9,7 +9,6 @@ def each(work, items, most):
     items = list(items)
     if min(most, len(items)) < 2:
         return [work(item) for item in items]
-    # Here: the pool is a tenth of a small tool's start, and most have one host and one node.
     from concurrent.futures import ThreadPoolExecutor
     with ThreadPoolExecutor(min(most, len(items))) as pool:
         return list(pool.map(work, items))
