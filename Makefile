@@ -24,8 +24,8 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
-# What tests need beyond that: a switch that knows VLANs.
-TEST_PACKAGES := openvswitch-switch
+# What tests need beyond that: a switch that knows VLANs, and GNU time for the benchmark's own test.
+TEST_PACKAGES := openvswitch-switch time
 
 ## Set-up
 
@@ -129,6 +129,20 @@ clean-cluster: ## NAME=cluster: stop a cluster and remove all of it
 	$(Q)$(bin)/vc-clean '$(NAME)'
 
 ## Development
+
+# What make bench measures ours beside, and what draws its plot.
+BENCH_PACKAGES := gzip pigz isal virtinst guestfs-tools time
+
+bench: PACKAGES += $(BENCH_PACKAGES)
+
+$(venv)/stamp-bench: $(pragma)/tests/requirements-bench.txt $(venv)/stamp
+	$(Q)echo "Adding what tests/requirements-bench.txt names to the virtual environment"
+	$(Q)$(venv)/bin/pip install -qq --disable-pip-version-check -r $<
+	$(Q)touch $@
+
+.PHONY: bench
+bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## measure ours beside what a user would pick instead; BENCH=options of tests/bench.py
+	$(Q)$(venv)/bin/python $(pragma)/tests/bench.py --output $(pragma)/.bench $(BENCH)
 
 # Three test files at a time: most of what they do is wait.
 pytest := $(venv)/bin/pytest -n 3

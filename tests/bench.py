@@ -2,21 +2,22 @@
 """bench.py: measure our tools beside what a user would pick instead
 
 Usage:
-  bench.py [--rounds N] [--row NAME]... [--output DIR]
+  bench.py [--rounds N] [--slow-rounds N] [--row NAME]... [--output DIR]
   bench.py --list
   bench.py (-h | --help)
 
 Runs the ways of each row in turn, round after round, in this one run, and
 prints each way's median time, its ratio to ours, the memory of its largest
-process and the disk that it took. Writes all samples to DIR/bench.csv, the
-table to DIR/bench.md and a plot to DIR/bench.svg.
+process and the disk that it took, then what is to be reached.
 
 Options:
-  --rounds N    runs of each way [default: 5]
-  --row NAME    this row alone; may be given again (default: all)
-  --output DIR  where the three files go [default: .bench]
-  --list        name the rows
-  -h, --help    show this text
+  --rounds N       runs of each way [default: 5]
+  --slow-rounds N  runs of a way that takes many minutes [default: 5]
+  --row NAME       this row alone; may be given again (default: all)
+  --output DIR     write all samples to DIR/bench.csv, what is printed to
+                   DIR/bench.md, and a plot to DIR/bench.svg
+  --list           name the rows
+  -h, --help       show this text
 """
 import csv
 import os
@@ -41,7 +42,7 @@ VERSIONS = {
     'e2fsprogs': 'mke2fs -V 2>&1 | sed -n "1s/mke2fs //p"',
     'libguestfs': "guestfish --version | sed 's/guestfish //'",
     'gzip': "gzip --version | sed -n '1s/gzip //p'", 'pigz': "pigz --version | sed 's/pigz //'",
-    'igzip': "igzip --version 2>&1 | sed -n '1s/.*version //p'",
+    'igzip': "igzip --version 2>&1 | sed -n '1s/.* v*//p'",
     'virt-install': 'virt-install --version',
 }
 """How each thing that is measured tells its version."""
@@ -88,39 +89,51 @@ def measure(way, environment):
     return Sample(seconds, memory, disk)
 
 
-def run(row, rounds, site):
+def run(row, rounds, slow_rounds, site):
     """The Samples of a row's ways, by name; the first way of a round changes with each."""
     ways = row.ways(site)
     samples = {way.name: [] for way in ways}
-    for turn in range(rounds):
+    for turn in range(max(rounds, slow_rounds)):
         for way in ways[turn % len(ways):] + ways[:turn % len(ways)]:
-            samples[way.name].append(measure(way, site.environment))
-            print('.', end='', file=sys.stderr, flush=True)
+            if turn < (slow_rounds if way.slow else rounds):
+                samples[way.name].append(measure(way, site.environment))
+                print('.', end='', file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return samples
 
 
 def middle(samples):
-    """The Sample of the medians of each figure."""
-    return Sample(*(None if values[0] is None else statistics.median(values)
-                    for values in zip(*samples)))
+    """For each way, the Sample of the medians of each figure."""
+    return {name: Sample(*(None if values[0] is None else statistics.median(values)
+                           for values in zip(*found))) for name, found in samples.items()}
 
 
-def table(row, medians, rounds):
+def table(row, samples):
     """A row's table and what was to reach, as Markdown."""
+    medians = middle(samples)
     ours = medians[row.first]
     text = [f'### {row.name}: {row.what}', '',
-            '| way | median s | ratio | peak MB | disk MB |', '|---|--:|--:|--:|--:|']
+            '| way | runs | median s | ratio | peak MB | disk MB |', '|---|--:|--:|--:|--:|--:|']
     for name, sample in medians.items():
         disk = '' if sample.disk is None else f'{sample.disk / 1e6:.2f}'
-        text.append(f'| {name} | {sample.seconds:.3f} | {sample.seconds / ours.seconds:.2f} '
+        text.append(f'| {name} | {len(samples[name])} | {sample.seconds:.3f} | {sample.seconds / ours.seconds:.2f} '
                     f'| {sample.memory / 1000:.0f} | {disk} |')
     text.append('')
     for what, figure, most, unit in row.goals(medians):
         text.append(f'- {what}: {figure:.3g}{unit}, at most {most:g}{unit} to reach: '
                     f'{"reached" if figure <= most else "NOT reached"}')
-    text += ['', f'{rounds} rounds.', '']
-    return '\n'.join(text)
+    return '\n'.join([*text, ''])
+
+
+def save(results, path):
+    """Write every sample of all rows, a line each."""
+    with open(path, 'w', encoding='utf-8', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['row', 'way', 'round', 'seconds', 'largest_process_kib', 'disk_bytes'])
+        for row, samples in results:
+            for name, found in samples.items():
+                for count, one in enumerate(found, 1):
+                    writer.writerow([row.name, name, count, f'{one.seconds:.4f}', one.memory, one.disk])
 
 
 def plot(results, path):
@@ -128,11 +141,12 @@ def plot(results, path):
     import matplotlib
     matplotlib.use('svg')
     from matplotlib import pyplot
-    heights = [len(medians) for _, medians in results]
+    heights = [len(samples) for _, samples in results]
     figure, axes = pyplot.subplots(len(results), 1, squeeze=False, sharex=True, layout='constrained',
                                    figsize=(9, 0.3 * sum(heights) + 0.7 * len(results) + 0.5),
                                    height_ratios=heights)
-    for (row, medians), axis in zip(results, axes[:, 0]):
+    for (row, samples), axis in zip(results, axes[:, 0]):
+        medians = middle(samples)
         names = list(medians)
         seconds = [medians[name].seconds for name in names]
         axis.barh(names, seconds, color=['tab:blue' if name.startswith(('ours', 'vc-')) else 'lightgrey'
@@ -156,35 +170,32 @@ def main():
         print(*(f'{row.name:12} {row.what}' for row in bench_rows.ROWS), sep='\n')
         return
     unknown = set(options['--row']) - set(rows)
-    if unknown or not options['--rounds'].isdigit() or not int(options['--rounds']):
-        sys.exit(f"bench: no row '{unknown.pop()}'" if unknown else 'bench: --rounds from 1 on')
-    rounds = int(options['--rounds'])
-    output = Path(options['--output'])
-    output.mkdir(exist_ok=True)
+    if unknown:
+        sys.exit(f"bench: no row '{unknown.pop()}'")
+    try:
+        rounds, slow_rounds = (max(int(options[key]), 1) for key in ('--rounds', '--slow-rounds'))
+    except ValueError:
+        sys.exit('bench: --rounds and --slow-rounds take a number')
     about, texts, results = machine(), [], []
     print(about, end='\n\n')
     folder = Path(tempfile.mkdtemp(prefix='pragma-bench-', dir='/var/tmp'))
     site = bench_rows.Site(folder)
     try:
-        with open(output / 'bench.csv', 'w', encoding='utf-8', newline='') as file:
-            writer = csv.writer(file)
-            writer.writerow(['row', 'way', 'round', 'seconds', 'largest_process_kib', 'disk_bytes'])
-            for row in [rows[name] for name in options['--row']] or bench_rows.ROWS:
-                print(f'{row.name} ', end='', file=sys.stderr, flush=True)
-                samples = run(row, rounds, site)
-                for name, found in samples.items():
-                    for count, one in enumerate(found, 1):
-                        writer.writerow([row.name, name, count, f'{one.seconds:.4f}', one.memory, one.disk])
-                medians = {name: middle(found) for name, found in samples.items()}
-                texts.append(table(row, medians, rounds))
-                results.append((row, medians))
-                print(texts[-1], flush=True)
+        for row in [rows[name] for name in options['--row']] or bench_rows.ROWS:
+            print(f'{row.name} ', end='', file=sys.stderr, flush=True)
+            results.append((row, run(row, rounds, slow_rounds, site)))
+            texts.append(table(*results[-1]))
+            print(texts[-1], flush=True)
     finally:
         site.close()
         shutil.rmtree(folder)
-    (output / 'bench.md').write_text('\n'.join([about, '', *texts]), encoding='utf-8')
-    plot(results, output / 'bench.svg')
-    print(f'{output}/bench.csv, bench.md and bench.svg hold this run')
+    if options['--output']:
+        output = Path(options['--output'])
+        output.mkdir(exist_ok=True)
+        (output / 'bench.md').write_text('\n'.join([about, '', *texts]), encoding='utf-8')
+        save(results, output / 'bench.csv')
+        plot(results, output / 'bench.svg')
+        print(f'{output}/bench.csv, bench.md and bench.svg hold this run')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """A site's driver: three executables, called by position, that know an engine."""
+import collections
 import contextlib
 import os
 import signal
@@ -29,33 +30,67 @@ class Driver:
         """Reserve, and leave the nodes' images and documents beside ``vc_out_path``."""
         self._call('allocate', str(num_cpus), vc_in_path, vc_out_path, temp_directory, key)
 
-    def boot(self, file_path, host_name, temp_directory, vc_out_path):
-        """Start the node whose image is ``file_path``."""
-        self._call('boot', file_path, host_name, temp_directory, vc_out_path)
+    def boot(self, images, temp_directory, vc_out_path, jobs):
+        """Start nodes, the first before the others, and those ``jobs`` at a time.
+
+        ``images`` are pairs (file_path, host_name), the nodes' images and hosts.
+        """
+        calls = [('boot', *image, temp_directory, vc_out_path) for image in images]
+        self._call(*calls[0])
+        self._call_all(calls[1:], jobs)
 
     def _call(self, executable, *arguments):
-        """Run one executable to its end; its output is ours, and so is its status 3 or 130."""
-        path, told = os.path.join(self.folder, executable), []
+        self._call_all([(executable, *arguments)], 1)
 
-        def pass_on(line):
-            told.append(line)
-            sys.stderr.write(line)
+    def _call_all(self, calls, most):
+        """Run executables with their arguments to their end, ``most`` at a time.
 
+        Their output is ours, and so is a status 3 or 130. Where one fails, or we are interrupted,
+        those that run are ended with SIGTERM and waited for.
+        """
+        waiting, running = collections.deque(calls), collections.deque()
+        try:
+            while waiting or running:
+                while waiting and len(running) < max(most, 1):
+                    running.append(_Call(os.path.join(self.folder, waiting[0][0]), waiting[0][1:]))
+                    waiting.popleft()
+                running[0].wait()
+                running.popleft()
+        except BaseException:
+            for call in running:
+                call.end()
+            raise
+
+
+class _Call:
+    """One executable of a driver, running."""
+
+    def __init__(self, path, arguments):
+        self._path = path
+        self._told = []
         # A session of its own, so that an interruption reaches all of it, once, through us; and
         # a parent-death signal, so that a kill -9 of ours reaches it too.
         command, *words = process.bound([path, *arguments])
-        running = sh.Command(command)(*words, _bg=True, _bg_exc=False, _tty_out=False,
-                                      _new_session=True, _out=sys.stderr, _err=pass_on)
+        self._running = sh.Command(command)(*words, _bg=True, _bg_exc=False, _tty_out=False,
+                                            _new_session=True, _out=sys.stderr, _err=self._pass_on)
+
+    def _pass_on(self, line):
+        self._told.append(line)
+        sys.stderr.write(line)
+
+    def wait(self):
+        """Wait until it ends; raises Said where its status is not 0."""
         try:
-            running.wait()
+            self._running.wait()
         except sh.ErrorReturnCode as error:
             status = error.exit_code if error.exit_code in (SHORTAGE, INTERRUPTED) else FAILED
-            message = f"driver '{path}' ended with status {error.exit_code}"
-            if not told:
+            message = f"driver '{self._path}' ended with status {error.exit_code}"
+            if not self._told:
                 tool.warn(message)
             raise Said(message, status) from None
-        except BaseException:
-            with contextlib.suppress(sh.ErrorReturnCode, ProcessLookupError):
-                running.signal_group(signal.SIGTERM)
-                running.wait()
-            raise
+
+    def end(self):
+        """End it and all that it started, and wait for it."""
+        with contextlib.suppress(sh.ErrorReturnCode, ProcessLookupError):
+            self._running.signal_group(signal.SIGTERM)
+            self._running.wait()

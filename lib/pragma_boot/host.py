@@ -15,9 +15,12 @@ METADATA = 'urn:pragma_boot:node'
 ACTIVE = (1, 2, 3, 4)
 """Of virDomainState: running, blocked, paused, being shut down."""
 
-
 URI = re.compile('[a-z0-9+]+://([^/:]*)')
 """A libvirt URI and the server in it. What is none is a host of another driver, which we cannot ask."""
+
+
+ENDED_AT_ONCE = 8
+"""Domains ended at a time, as most of it is waiting until their QEMUs are gone."""
 
 
 class Host:
@@ -83,11 +86,10 @@ class Host:
 
     def size(self):
         """The host's CPUs and memory in KiB."""
-        cpus = self.virsh('nodeinfo').stdout.decode()
         # Not nodeinfo's memory, which leaves out what was plugged in after the boot (libvirt 9).
-        memory = self.virsh('nodememstats').stdout.decode()
-        return (int(re.search(r'^CPU\(s\):\s+(\d+)', cpus, re.M)[1]),
-                int(re.search(r'^total\s*:\s+(\d+) KiB', memory, re.M)[1]))
+        told = self.virsh('nodeinfo; nodememstats').stdout.decode()
+        return (int(re.search(r'^CPU\(s\):\s+(\d+)', told, re.M)[1]),
+                int(re.search(r'^total\s*:\s+(\d+) KiB', told, re.M)[1]))
 
     def domains(self):
         """Every domain, ours or not, running or defined: {name: {'state', 'cpus', 'memory'}}."""
@@ -135,11 +137,13 @@ class Host:
         """End a domain at once and keep it defined; one that is gone is no error."""
         self.virsh('destroy', '--domain', name, statuses=(0, 1))
 
-    def stop(self, name):
-        """End a domain at once and forget it; one that is gone is no error."""
-        self.end(name)
-        self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
-        if name in self.domains():
+    def stop(self, *names):
+        """End domains at once and forget them; one that is gone is no error."""
+        def forget(name):
+            self.end(name)
+            self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
+        workers.each(forget, names, ENDED_AT_ONCE)
+        for name in set(names) & set(self.domains()):
             raise Failure(f"libvirt at '{self.uri}' keeps domain '{name}'")
 
 

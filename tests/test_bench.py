@@ -1,0 +1,51 @@
+"""make bench: that it measures what it says, and that what it is to reach can be missed."""
+import os
+import subprocess
+import sys
+
+import bench
+import bench_rows
+from conftest import ROOT, connection, lines, need
+
+
+def test_table_tells_what_is_missed():
+    row = bench_rows.Row('cut', 'cut wood', None, lambda medians: [
+        ('of the time of an axe', medians['ours'].seconds / medians['axe'].seconds, 0.5, ''),
+        ('memory', medians['ours'].memory / 1000, 10, ' MB')])
+    told = bench.table(row, {'ours': [bench.Sample(3, 9000, 5 * 10 ** 6), bench.Sample(1, 9000, 5 * 10 ** 6),
+                                      bench.Sample(2, 9000, 5 * 10 ** 6)],
+                             'axe': [bench.Sample(3, 100, None)]}).splitlines()
+    assert '| ours | 3 | 2.000 | 1.00 | 9 | 5.00 |' in told
+    assert '| axe | 1 | 3.000 | 1.50 | 0 |  |' in told
+    assert '- of the time of an axe: 0.667, at most 0.5 to reach: NOT reached' in told
+    assert '- memory: 9 MB, at most 10 MB to reach: reached' in told
+
+
+def test_memory_is_that_of_the_largest_process(tmp_path):
+    """Of a child of the command, and not of the process that measures."""
+    big = bench.measure(bench_rows.Way('big', bench_rows.shell(
+        f'{sys.executable} -c "bytearray(200 << 20)"; true')), os.environ)
+    small = bench.measure(bench_rows.Way('small', ['true']), os.environ)
+    assert 200_000 < big.memory < 300_000 and small.memory < 10_000
+    assert big.disk is None
+
+
+def test_a_row_runs_and_leaves_nothing():
+    need('time')
+    before = set(os.listdir('/var/tmp'))
+    done = subprocess.run([sys.executable, ROOT / 'tests' / 'bench.py', '--rounds', '1', '--row', 'startup'],
+                          capture_output=True, check=True)
+    told = lines(done.stdout)
+    ways = [line.split('|')[1].strip() for line in told if line.startswith('| ')][1:]
+    assert ways[0] == bench_rows.IMPORT and 'vc-inject' in ways and len(ways) == 8
+    assert sum(line.endswith('reached') for line in told) == 7
+    assert not [name for name in set(os.listdir('/var/tmp')) - before if 'bench' in name]
+    names = subprocess.run(['virsh', '-q', '-c', connection(), 'list', '--all', '--name'],
+                           capture_output=True, check=True).stdout
+    assert b'bench' not in names
+
+
+def test_refuses_an_unknown_row():
+    done = subprocess.run([sys.executable, ROOT / 'tests' / 'bench.py', '--row', 'none'],
+                          capture_output=True, check=False)
+    assert done.returncode == 1 and done.stderr == b"bench: no row 'none'\n"
