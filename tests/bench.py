@@ -34,6 +34,7 @@ import docopt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import bench_rows  # noqa: E402
+import bench_site  # noqa: E402
 
 VERSIONS = {
     'Debian': 'cat /etc/debian_version', 'Linux': 'uname -r',
@@ -179,7 +180,7 @@ def main():
     about, texts, results = machine(), [], []
     print(about, end='\n\n')
     folder = Path(tempfile.mkdtemp(prefix='pragma-bench-', dir='/var/tmp'))
-    site = bench_rows.Site(folder)
+    site = bench_site.Site(folder)
     try:
         for row in [rows[name] for name in options['--row']] or bench_rows.ROWS:
             print(f'{row.name} ', end='', file=sys.stderr, flush=True)

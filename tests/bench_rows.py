@@ -1,8 +1,7 @@
 """The rows of bench.py: what is measured, beside what, and what is to be reached.
 
-Each row runs the real tools on real images at a real libvirt, in a site of its own.
+Each row runs the real tools on real images at a real libvirt, in a site of its own (bench_site).
 """
-import os
 import re
 import shutil
 import subprocess
@@ -11,35 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = ROOT / 'bin'
-DEMO = ROOT / 'images' / 'debian'
-PYTHON = sys.executable
-sys.path.insert(0, str(ROOT / 'lib'))
-from pragma_boot import session  # noqa: E402
+from bench_site import BIN, USER, Site
 
-USER = 'libvirt-qemu'
 BLOCK = 4096
-SETTINGS = f'''drivers_path = drivers
-ve_driver = paused
-temporary_directory = temp
-base_path = images
-accel = tcg
-session_user = {USER}
-cpus_per_node = 1
-cpu_overcommit = 100000
-private_ports = 30000-39999
-ssh_ports = 40000-49999
-'''
-
-PAUSED_BOOT = '''#!/usr/bin/env bash
-set -euo pipefail
-export PRAGMA_TEMP=$3
-node=$(basename "$1" .qcow2)
-exec '{bin}/vc-boot' --paused --node "$node" <"$(dirname "$4")/document.xml" >/dev/null
-'''
-"""drivers/kvm/boot, but that the guest stays paused, and so takes no CPU from what is measured."""
-
 FIRST = 'ours'
 
 
@@ -68,135 +41,15 @@ class Row(NamedTuple):
     first: str = FIRST
 
 
-class Site:
-    """A scratch site for all rows, whose user of QEMU can reach it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        os.chmod(folder, 0o755)
-        self.temp = folder / 'temp'
-        self.conf = folder / 'site_conf.conf'
-        self.conf.write_text(SETTINGS)
-        self.environment = {**os.environ, 'PRAGMA_SITE_CONF': str(self.conf),
-                            'LIBGUESTFS_BACKEND': 'direct',
-                            'LIBGUESTFS_BACKEND_SETTINGS': 'force_tcg'}
-        self.images = folder / 'images'
-        self.images.mkdir()
-        self.key = folder / 'key'
-        self.run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'bench', '-f', self.key)
-        driver = folder / 'drivers' / 'paused'
-        driver.mkdir(parents=True)
-        for name in ('fix_images', 'allocate'):
-            (driver / name).symlink_to(ROOT / 'drivers' / 'kvm' / name)
-        (driver / 'boot').write_text(PAUSED_BOOT.format(bin=BIN))
-        (driver / 'boot').chmod(0o755)
-        self._packed = {}
-
-    def run(self, *command, input=None):
-        """Run something that is not measured; its output. Raises CalledProcessError."""
-        return subprocess.run([*map(str, command)], input=input, env=self.environment, check=True,
-                              stdout=subprocess.PIPE).stdout
-
-    def tool(self, name, *arguments, input=None):
-        """Run one of our tools; its output."""
-        return self.run(BIN / name, *arguments, input=input)
-
-    def configured(self, name, **settings):
-        """The path of another site configuration, beside ours."""
-        path = self.folder / f'{name}.conf'
-        path.write_text(SETTINGS + ''.join(f'{key} = {value}\n' for key, value in settings.items()))
-        return path
-
-    def entry(self, name, packed, memory=256, unit='MiB'):
-        """An entry of the database whose two roles have the image ``packed``; its parsed document."""
-        folder = self.images / name
-        if not folder.exists():
-            folder.mkdir()
-            os.link(packed, folder / 'debian.img.gz') if packed.stat().st_dev == \
-                folder.stat().st_dev else shutil.copy(packed, folder / 'debian.img.gz')
-            text = (DEMO / 'vc-in.xml').read_text()
-            (folder / 'vc-in.xml').write_text(re.sub(
-                r'<memory[^>]*>\d+</memory>', f"<memory unit='{unit}'>{memory}</memory>", text))
-            with open(self.images / 'vcdb.txt', 'a', encoding='utf-8') as database:
-                database.write(f'{name},{name}/vc-in.xml\n')
-        return self.saved(f'{name}.parsed', self.tool('vc-parse', folder / 'vc-in.xml'))
-
-    def saved(self, name, document):
-        """A document kept in a file, whose path it is."""
-        path = self.folder / f'{name}.xml'
-        path.write_bytes(document)
-        return path
-
-    def staged(self, entry):
-        """The staged document of an entry, and the path of its image."""
-        staged = self.tool('vc-stage', input=(self.folder / f'{entry}.parsed.xml').read_bytes())
-        return self.saved(f'{entry}.staged', staged), Path(re.search(rb' path="([^"]+\.raw)"', staged)[1].decode())
-
-    def demo(self):
-        """The demo image, packed."""
-        return DEMO / 'debian.img.gz'
-
-    def made(self, name, size, content):
-        """An image of ``size`` MiB, packed: ext4 with ``content`` MiB of what does not compress."""
-        if name not in self._packed:
-            root, raw = self.folder / f'{name}.root', self.folder / f'{name}.img'
-            (root / 'root').mkdir(parents=True)
-            (root / 'random').write_bytes(os.urandom(content << 20))
-            self.run('truncate', '-s', f'{size}M', raw)
-            self.run('sfdisk', '-q', raw, input=b'label: dos\nstart=1MiB, type=83\n')
-            self.run('mke2fs', '-q', '-t', 'ext4', '-F', '-d', root, '-E', 'offset=1048576', raw,
-                     f'{(size - 1) << 10}k')
-            self.run(PYTHON, '-m', 'isal.igzip', '-1', raw)
-            raw.unlink(missing_ok=True)
-            shutil.rmtree(root)
-            self._packed[name] = Path(f'{raw}.gz')
-        return self._packed[name]
-
-    def forget_images(self):
-        """Remove all staged images."""
-        shutil.rmtree(self.temp / 'images', ignore_errors=True)
-
-    def connection(self):
-        """The URI by which libvirt's own tools reach the same daemon as ours."""
-        return session.connection(session.URI, USER)
-
-    def domains(self, prefix):
-        """The names of the domains that begin so."""
-        told = self.run('virsh', '-q', '-c', self.connection(), 'list', '--all', '--name').decode()
-        return [name for name in told.split() if name.startswith(prefix)]
-
-    def end(self, prefix):
-        """End and forget domains, those of virt-install and virt-clone too."""
-        # Many at a time: most of it is waiting until QEMU is reaped.
-        script = 'virsh -q -c "$0" destroy "$1"; virsh -q -c "$0" undefine "$1"'
-        subprocess.run(['xargs', '-P', '16', '-I', '{}', 'bash', '-c', script, self.connection(), '{}'],
-                       input='\n'.join(self.domains(prefix)).encode(), capture_output=True, check=False)
-
-    def close(self):
-        """Leave nothing: no domain, no cluster, no storage pool that virt-clone has made."""
-        self.end('bench')
-        for conf in self.folder.glob('*.conf'):
-            self.environment['PRAGMA_SITE_CONF'] = str(conf)
-            for line in self.tool('vc-status').splitlines()[1:]:
-                if b' frontend ' in line:
-                    self.tool('vc-clean', line.split()[0].decode())
-        told = self.run('virsh', '-q', '-c', self.connection(), 'pool-list', '--all', '--name').decode()
-        for pool in told.split():
-            if str(self.folder) in self.run('virsh', '-c', self.connection(), 'pool-dumpxml', pool).decode():
-                for command in ('pool-destroy', 'pool-undefine'):
-                    subprocess.run(['virsh', '-q', '-c', self.connection(), command, pool],
-                                   capture_output=True, check=False)
+def allocated(path):
+    """The bytes of disk that files below a path take."""
+    paths = [path] if path.is_file() else [one for one in path.rglob('*') if one.is_file()]
+    return sum(one.stat().st_blocks * 512 for one in paths)
 
 
 def shell(script, *arguments):
     """A command of the shell, with its arguments as $1, $2, …"""
     return ['bash', '-eu', '-o', 'pipefail', '-c', script, 'bash', *map(str, arguments)]
-
-
-def allocated(path):
-    """The bytes of disk that files below a path take."""
-    paths = [path] if path.is_file() else [one for one in path.rglob('*') if one.is_file()]
-    return sum(one.stat().st_blocks * 512 for one in paths)
 
 
 def dense(path, target):
@@ -322,17 +175,24 @@ def _fill_ledger(site, conf, others, staged):
         return
     document = site.tool('vc-allocate', '--site-conf', conf, '--num-cpus', '4', '--name', 'c0',
                          '--key', f'{site.key}.pub', input=staged.read_bytes()).decode()
-    ports = [int(port) for port in re.findall(r' port="(\d+)"', document)]
     key = (others / 'c0' / 'id_ed25519').read_bytes()
     for index in range(1, LEDGER):
-        text = document.replace('name="c0"', f'name="c{index}"')
-        for port in set(ports):
-            text = text.replace(f' port="{port}"', f' port="{port + index}"')
-        text = re.sub(r'mac="(..:..:..):..:..', lambda found: f'mac="{found[1]}:{index >> 8:02x}:{index & 255:02x}', text)
         folder = others / f'c{index}'
         folder.mkdir(0o700)
-        (folder / 'document.xml').write_text(text)
+        (folder / 'document.xml').write_text(_renumbered(document, index))
         (folder / 'id_ed25519').write_bytes(key)
+
+
+def _renumbered(document, index):
+    """The document of cluster c0 as that of another: nothing that is given once is in both."""
+    text = document.replace('name="c0"', f'name="c{index}"')
+    text = re.sub(r' port="(\d+)"', lambda found: f' port="{int(found[1]) + index}"', text)
+
+    def mac(found):
+        number = int(found[2].replace(':', ''), 16) + index * 8
+        return f'mac="{found[1]}:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"'
+
+    return re.sub('mac="(..:..:..):(..:..:..)"', mac, text)
 
 
 def allocate_goals(medians):
@@ -468,7 +328,7 @@ def startup_ways(site):
 
     def tool(*command):
         return Way(' '.join(command), [BIN / command[0], *command[1:]], document)
-    return [Way(IMPORT, [PYTHON, '-c', 'import lxml.etree']),
+    return [Way(IMPORT, [sys.executable, '-c', 'import lxml.etree']),
             *map(lambda command: tool(*command.split()),
                  ('vc-list', 'vc-parse', 'vc-stage', 'vc-allocate --num-cpus 0', 'vc-out',
                   'vc-inject', 'vc-boot --print'))]
