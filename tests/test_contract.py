@@ -124,3 +124,27 @@ def test_broken_pipe_has_no_traceback(site, tool):
     done = subprocess.run(['bash', '-c', '"$0" "$@" | true', ROOT / 'bin' / tool, *FILTERS[tool]],
                           input=document, capture_output=True, env=site.environment(), check=False)
     assert b'Traceback' not in done.stderr
+
+
+HEAVY = {'concurrent.futures', 'hashlib', 'ipaddress', 'isal', 'json', 'multiprocessing', 'sh', 'shutil',
+         'socket', 'subprocess', 'tempfile', 'traceback', 'uuid'}
+"""Modules that take a millisecond or more to import; sh takes 90."""
+
+USED = {'vc-parse': set(), 'vc-out': set(), 'vc-list': set(),
+        'vc-stage': {'hashlib', 'subprocess'},
+        'vc-allocate': {'ipaddress', 'socket', 'subprocess'},
+        # logging, which concurrent.futures imports, imports traceback.
+        'vc-inject': {'concurrent.futures', 'json', 'shutil', 'subprocess', 'traceback'}}
+"""What of them a filter may import for the whole of its work, on a small document."""
+
+
+@pytest.mark.parametrize('tool', USED)
+def test_imports_nothing_that_it_does_not_use(site, tool):
+    document = site.document(site.entry, BEFORE.get(tool, 'vc-parse'))
+    site.run('vc-stage', input=site.document(site.entry, 'vc-parse'))
+    done = subprocess.run(['/usr/bin/python3', '-I', '-X', 'importtime', ROOT / 'bin' / tool, *FILTERS.get(tool, ())],
+                          input=None if tool == 'vc-list' else document, capture_output=True,
+                          env=site.environment(), check=True)
+    imported = {line.rsplit('|', 1)[1].strip() for line in lines(done.stderr) if line.startswith('import time')}
+    assert imported & HEAVY <= USED[tool]
+    assert 'lxml.etree' in imported
