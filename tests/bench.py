@@ -22,6 +22,7 @@ Options:
 import csv
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -92,10 +93,10 @@ def measure(way, environment):
 
 def run(row, rounds, slow_rounds, site):
     """The Samples of a row's ways, by name; the first way of a round changes with each."""
-    ways = row.ways(site)
-    samples = {way.name: [] for way in ways}
+    chosen = row.ways(site)
+    samples = {way.name: [] for way in chosen}
     for turn in range(max(rounds, slow_rounds)):
-        for way in ways[turn % len(ways):] + ways[:turn % len(ways)]:
+        for way in chosen[turn % len(chosen):] + chosen[:turn % len(chosen)]:
             if turn < (slow_rounds if way.slow else rounds):
                 samples[way.name].append(measure(way, site.environment))
                 print('.', end='', file=sys.stderr, flush=True)
@@ -109,21 +110,35 @@ def middle(samples):
                            for values in zip(*found))) for name, found in samples.items()}
 
 
-def table(row, samples):
-    """A row's table and what was to reach, as Markdown."""
+WAYS = ['| way | runs | median s | ratio | peak MB | disk MB |', '|---|--:|--:|--:|--:|--:|']
+GOALS = ['| to reach | measured | at most | |', '|---|--:|--:|---|']
+
+
+def ways(row, samples):
+    """Lines of a Markdown table, a way each."""
     medians = middle(samples)
-    ours = medians[row.first]
-    text = [f'### {row.name}: {row.what}', '',
-            '| way | runs | median s | ratio | peak MB | disk MB |', '|---|--:|--:|--:|--:|--:|']
     for name, sample in medians.items():
         disk = '' if sample.disk is None else f'{sample.disk / 1e6:.2f}'
-        text.append(f'| {name} | {len(samples[name])} | {sample.seconds:.3f} | {sample.seconds / ours.seconds:.2f} '
-                    f'| {sample.memory / 1000:.0f} | {disk} |')
-    text.append('')
-    for what, figure, most, unit in row.goals(medians):
-        text.append(f'- {what}: {figure:.3g}{unit}, at most {most:g}{unit} to reach: '
-                    f'{"reached" if figure <= most else "NOT reached"}')
-    return '\n'.join([*text, ''])
+        yield (f'| {name} | {len(samples[name])} | {sample.seconds:.3f} '
+               f'| {sample.seconds / medians[row.first].seconds:.2f} | {sample.memory / 1000:.0f} | {disk} |')
+
+
+def goals(row, samples, prefix=''):
+    """Lines of a Markdown table, a thing that is to be reached each."""
+    for what, figure, most, unit in row.goals(middle(samples)):
+        yield (f'| {prefix}{what} | {figure:.3g}{unit} | {most:g}{unit} '
+               f'| {"reached" if figure <= most else "NOT reached"} |')
+
+
+def report(about, results):
+    """One table of all ways and one of all that was to be reached, as Markdown."""
+    lines = [about, '', *WAYS]
+    for row, samples in results:
+        lines += [f'| **{row.what}** | | | | | |', *ways(row, samples)]
+    lines += ['', *GOALS]
+    for row, samples in results:
+        lines += goals(row, samples, f'{row.name}: ')
+    return '\n'.join([*lines, ''])
 
 
 def save(results, path):
@@ -164,7 +179,14 @@ def plot(results, path):
     figure.savefig(path)
 
 
+def interrupted(signum, frame):
+    """SIGTERM cleans up as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def main():
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
     options = docopt.docopt(__doc__)
     rows = {row.name: row for row in bench_rows.ROWS}
     if options['--list']:
@@ -177,7 +199,7 @@ def main():
         rounds, slow_rounds = (max(int(options[key]), 1) for key in ('--rounds', '--slow-rounds'))
     except ValueError:
         sys.exit('bench: --rounds and --slow-rounds take a number')
-    about, texts, results = machine(), [], []
+    about, results = machine(), []
     print(about, end='\n\n')
     folder = Path(tempfile.mkdtemp(prefix='pragma-bench-', dir='/var/tmp'))
     site = bench_site.Site(folder)
@@ -185,15 +207,15 @@ def main():
         for row in [rows[name] for name in options['--row']] or bench_rows.ROWS:
             print(f'{row.name} ', end='', file=sys.stderr, flush=True)
             results.append((row, run(row, rounds, slow_rounds, site)))
-            texts.append(table(*results[-1]))
-            print(texts[-1], flush=True)
+            print(row.what, '', *WAYS, *ways(*results[-1]), '', *GOALS, *goals(*results[-1]), '',
+                  sep='\n', flush=True)
     finally:
         site.close()
         shutil.rmtree(folder)
     if options['--output']:
         output = Path(options['--output'])
         output.mkdir(exist_ok=True)
-        (output / 'bench.md').write_text('\n'.join([about, '', *texts]), encoding='utf-8')
+        (output / 'bench.md').write_text(report(about, results), encoding='utf-8')
         save(results, output / 'bench.csv')
         plot(results, output / 'bench.svg')
         print(f'{output}/bench.csv, bench.md and bench.svg hold this run')

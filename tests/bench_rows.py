@@ -238,7 +238,8 @@ def start_ways(site):
     install = ('for xml in "$2"/*.xml; do name=$(basename "$xml" .xml); '
                'virt-install -q --connect "$C" --import --name "$name" --memory 64 --virt-type qemu '
                '--disk "path=$1/${name#bench32-}.qcow2,format=qcow2" --network none --graphics none '
-               '--noautoconsole --osinfo detect=off,require=off >/dev/null; done')
+               '--noautoconsole --osinfo detect=off,require=off --print-xml 1 >"$3"; '
+               'virsh -q -c "$C" define "$3"; virsh -q -c "$C" start --paused "$name"; done')
     # virt-install makes a storage pool of the folder, which its libvirt must be able to read.
     disks = site.folder / 'disks'
     shutil.copytree(site.temp / 'clusters' / 'bench32', disks, dirs_exist_ok=True)
@@ -248,9 +249,10 @@ def start_ways(site):
             libvirt(site, 'virsh create, one by one', CREATE, folder, 1),
             libvirt(site, 'virsh create, two at a time', CREATE, folder, 2),
             libvirt(site, 'virsh define and start, two at a time', DEFINE_AND_START, folder, 2),
-            Way('virt-install --import, one by one',
+            # It cannot leave a guest paused by itself.
+            Way('virt-install --import --print-xml, virsh define and start, one by one',
                 ['env', f'C={site.connection()}',
-                 *shell(install, disks, folder)],
+                 *shell(install, disks, folder, site.folder / 'install.xml')],
                 clean=lambda: site.end('bench'))]
 
 

@@ -12,13 +12,15 @@ def test_table_tells_what_is_missed():
     row = bench_rows.Row('cut', 'cut wood', None, lambda medians: [
         ('of the time of an axe', medians['ours'].seconds / medians['axe'].seconds, 0.5, ''),
         ('memory', medians['ours'].memory / 1000, 10, ' MB')])
-    told = bench.table(row, {'ours': [bench.Sample(3, 9000, 5 * 10 ** 6), bench.Sample(1, 9000, 5 * 10 ** 6),
-                                      bench.Sample(2, 9000, 5 * 10 ** 6)],
-                             'axe': [bench.Sample(3, 100, None)]}).splitlines()
+    samples = {'ours': [bench.Sample(3, 9000, 5 * 10 ** 6), bench.Sample(1, 9000, 5 * 10 ** 6),
+                        bench.Sample(2, 9000, 5 * 10 ** 6)],
+               'axe': [bench.Sample(3, 100, None)]}
+    told = bench.report('some machine', [(row, samples)]).splitlines()
+    assert told[0] == 'some machine' and '| **cut wood** | | | | | |' in told
     assert '| ours | 3 | 2.000 | 1.00 | 9 | 5.00 |' in told
     assert '| axe | 1 | 3.000 | 1.50 | 0 |  |' in told
-    assert '- of the time of an axe: 0.667, at most 0.5 to reach: NOT reached' in told
-    assert '- memory: 9 MB, at most 10 MB to reach: reached' in told
+    assert '| cut: of the time of an axe | 0.667 | 0.5 | NOT reached |' in told
+    assert '| cut: memory | 9 MB | 10 MB | reached |' in told
 
 
 def test_memory_is_that_of_the_largest_process(tmp_path):
@@ -36,9 +38,9 @@ def test_a_row_runs_and_leaves_nothing():
     done = subprocess.run([sys.executable, ROOT / 'tests' / 'bench.py', '--rounds', '1', '--row', 'startup'],
                           capture_output=True, check=True)
     told = lines(done.stdout)
-    ways = [line.split('|')[1].strip() for line in told if line.startswith('| ')][1:]
-    assert ways[0] == bench_rows.IMPORT and 'vc-inject' in ways and len(ways) == 8
-    assert sum(line.endswith('reached') for line in told) == 7
+    names = [line.split('|')[1].strip() for line in told if line.startswith('| ')]
+    assert names[0] == 'way' and names[1] == bench_rows.IMPORT and 'vc-inject' in names[2:9]
+    assert sum(line.endswith('reached |') for line in told) == 7
     assert not [name for name in set(os.listdir('/var/tmp')) - before if 'bench' in name]
     names = subprocess.run(['virsh', '-q', '-c', connection(), 'list', '--all', '--name'],
                            capture_output=True, check=True).stdout
