@@ -100,6 +100,16 @@ def run(main):
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        return _status(main)
+    finally:
+        # What is done is done: a signal that comes while Python ends changes no status.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _status(main):
+    """The exit status of ``main``, whose failure is told on stderr."""
+    try:
         return main(sys.argv[1:], sys.stdin and sys.stdin.buffer, sys.stdout and sys.stdout.buffer)
     except Failure as error:
         _trace()
