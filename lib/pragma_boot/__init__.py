@@ -15,6 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 """The folder that holds bin/, lib/, drivers/ and site_conf.conf."""
 
 # The tools run under the system's Python by their path, without activation: what
-# requirements.txt pins is found in the virtual environment beside bin/.
+# requirements.txt pins is found in the virtual environment beside bin/, and nowhere else. Python's own
+# search for packages (-S leaves it out) is a tenth of a filter's start.
 sys.path.insert(0, os.path.join(ROOT, '.venv', 'lib', 'python%d.%d' % sys.version_info[:2],
                                 'site-packages'))
