@@ -286,12 +286,12 @@ def boot_ways(site):
         site.run('cp', '--sparse=always', image, clones / 'template.img')
         site.run('chmod', '0600', clones / 'template.img')
         site.run('chown', '-R', f'{USER}:', clones)
-        site.run('virt-install', '-q', '--connect', site.connection(), '--import', '--name', 'bench-template',
-                 '--memory', '256', '--virt-type', 'qemu', '--network', 'none', '--graphics', 'none',
-                 '--disk', f'path={clones}/template.img,format=raw', '--osinfo',
-                 'detect=off,require=off', '--noautoconsole', '--noreboot')
-        subprocess.run(['virsh', '-q', '-c', site.connection(), 'destroy', 'bench-template'],
-                       check=True)
+        told = site.run('virt-install', '-q', '--connect', site.connection(), '--import', '--name',
+                        'bench-template', '--memory', '256', '--virt-type', 'qemu', '--network',
+                        'none', '--graphics', 'none', '--noautoconsole', '--osinfo',
+                        'detect=off,require=off', '--print-xml', '1', '--disk',
+                        f'path={clones}/template.img,format=raw')
+        site.run('virsh', '-q', '-c', site.connection(), 'define', '/dev/stdin', input=told)
 
     def forget():
         site.end('bench')
@@ -300,7 +300,7 @@ def boot_ways(site):
     clone = ('for index in $(seq 0 "$3"); do '
              'virt-clone -q --connect "$C" --original bench-template --name "bench-clone-$index" '
              '--file "$1/$index.img"; '
-             'guestfish -a "$1/$index.img" --format=raw -m /dev/sda1 upload "$2" /root/vc-out.xml; '
+             'guestfish --format=raw -a "$1/$index.img" -m /dev/sda1 upload "$2" /root/vc-out.xml; '
              'virsh -q -c "$C" start --paused "bench-clone-$index"; done')
     return [Way('ours', [BIN / 'pragma_boot', '--vcname', 'bench-demo', '--num_cpus', str(NODES),
                          '--name', 'bench-up', '--key', f'{site.key}.pub'],
