@@ -52,8 +52,8 @@ class Driver:
         try:
             while waiting or running:
                 while waiting and len(running) < max(most, 1):
-                    running.append(_Call(os.path.join(self.folder, waiting[0][0]), waiting[0][1:]))
-                    waiting.popleft()
+                    executable, *arguments = waiting.popleft()
+                    running.append(_Call(os.path.join(self.folder, executable), arguments))
                 running[0].wait()
                 running.popleft()
         except BaseException:

@@ -32,7 +32,7 @@ class Plan:
         self._places = places
         self._backings = {}
         self._disks = {}
-        self._longest = {}
+        self._contents = {}
         self._templates = {}
         self._projection = Projection(root)
         with open(os.path.join(folder, 'id_ed25519'), 'rb') as file:
@@ -40,9 +40,7 @@ class Plan:
 
     def files(self, node):
         """The files of one node: vc-out.xml, and on the frontend the key to the compute nodes."""
-        # As long as that of the others of its kind: white space after the root says nothing in XML.
-        content = self._projection.of(node.get('name')).ljust(self._longest.get(self._kind(node), 0), b'\n')
-        files = [Secret('vc-out.xml', content)]
+        files = [Secret('vc-out.xml', self._contents[node.get('name')])]
         if node.get('role') == 'frontend':
             files.append(Secret('.ssh/id_ed25519', self._private_key))
         return files
@@ -61,11 +59,14 @@ class Plan:
         kinds = {}
         for node in nodes:
             kinds.setdefault(self._kind(node), []).append(node)
-        for kind, alike in kinds.items():
-            if len(alike) > 1:
-                self._longest[kind] = max(len(self._projection.of(node.get('name'))) for node in alike)
-        first = [alike[0] for alike in kinds.values()]
-        refusals = dict(zip(first, workers.each(self._quickly, first, jobs)))
+        for alike in kinds.values():
+            contents = {node.get('name'): self._projection.of(node.get('name')) for node in alike}
+            longest = max(map(len, contents.values()))
+            # All as long as one another: white space after the root says nothing in XML.
+            self._contents.update((name, content.ljust(longest, b'\n'))
+                                  for name, content in contents.items())
+        refusals = dict(zip((alike[0] for alike in kinds.values()), workers.each(
+            lambda alike: self._quickly(alike[0], len(alike) > 1), kinds.values(), jobs)))
         rest = [node for alike in kinds.values() for node in alike[1:]]
         refusals.update(zip(rest, workers.each(self._alike, rest, jobs)))
         slow = [node for node in nodes if refusals[node]]
@@ -91,8 +92,11 @@ class Plan:
             template.copy(draft, self.files(node)[0].content)
         return None
 
-    def _quickly(self, node):
-        """Make one disk by debugfs; None, or why it must be made the other way."""
+    def _quickly(self, node, more=False):
+        """Make one disk by debugfs; None, or why it must be made the other way.
+
+        With ``more`` of its kind to be made, it is kept as their Template.
+        """
         found = image(self._root, node.get('role'))
         if found.get('inject') != 'debugfs':
             return guestfish.NEEDED
@@ -106,9 +110,8 @@ class Plan:
                     files = self.files(node)
                     debugfs.write(device, scratch, files, _subject(node))
                     partition.check(device, _subject(node))
-                    if self._kind(node) in self._longest:
-                        places = debugfs.places(device, files[0], _subject(node))
-                if self._kind(node) in self._longest:
+                    places = debugfs.places(device, files[0], _subject(node)) if more else []
+                if more:
                     self._templates[self._kind(node)] = overlay.template(
                         draft, [(part.offset + start, length) for start, length in places],
                         files[0].content)

@@ -39,8 +39,6 @@ class Template(NamedTuple):
         try:
             with open(path, 'xb+') as file:
                 file.write(whole)
-                file.flush()
-                os.fsync(file.fileno())
                 file.seek(0)
                 same = begin == len(content) and file.read() == whole
         except OSError as error:

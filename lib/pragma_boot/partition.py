@@ -35,10 +35,10 @@ def find(path, source):
 
     Raises Failure where there is none with a root file system inside the image's bounds.
     """
+    import json
     size = os.path.getsize(path)
     subject = f"image '{source}'"
     done = process.run(['sfdisk', '--json', path], f'{subject} has no partition table')
-    import json
     table = json.loads(done.stdout)['partitiontable']
     first = next((entry for entry in table.get('partitions', ())
                   if re.fullmatch(re.escape(path) + 'p?1', entry['node'])), None)

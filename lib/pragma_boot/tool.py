@@ -82,10 +82,6 @@ def write(stdout, data):
         raise Failure(f'cannot write standard output: {cause(error)}') from None
 
 
-def _terminate(signum, frame):
-    raise KeyboardInterrupt
-
-
 def _trace():
     """The traceback of what is being handled, under -v only."""
     if verbose:
@@ -98,7 +94,7 @@ def run(main):
 
     SIGTERM ends a tool as Ctrl-C does: every context manager cleans up, status 130.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _status(main)
     finally:
