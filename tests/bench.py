@@ -31,11 +31,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import bench_rows
+import bench_site
 import docopt
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import bench_rows  # noqa: E402
-import bench_site  # noqa: E402
 
 VERSIONS = {
     'Debian': 'cat /etc/debian_version', 'Linux': 'uname -r',
@@ -179,14 +177,10 @@ def plot(results, path):
     figure.savefig(path)
 
 
-def interrupted(signum, frame):
-    """SIGTERM cleans up as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 def main():
-    signal.signal(signal.SIGTERM, interrupted)
-    signal.signal(signal.SIGINT, interrupted)
+    # SIGTERM cleans up as Ctrl-C does, which a shell's background job would ignore.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     options = docopt.docopt(__doc__)
     rows = {row.name: row for row in bench_rows.ROWS}
     if options['--list']:

@@ -4,7 +4,6 @@ Each row runs the real tools on real images at a real libvirt, in a site of its 
 """
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,10 @@ from bench_site import BIN, USER, Site
 
 BLOCK = 4096
 FIRST = 'ours'
+FLOOR = 'igzip to nothing, then its non-zero blocks synced'
+ALONE = 'virsh define and start, two at a time'
+BY_HAND = 'virt-clone, guestfish, virsh start each'
+IMPORT = 'python3 -c "import lxml.etree"'
 
 
 class Way(NamedTuple):
@@ -78,14 +81,13 @@ def stage_ways(name, packed):
                 by_hand('pigz -dc', 'pigz -dc "$1" >"$2"'),
                 by_hand('unpigz, cp --sparse', 'pigz -dc "$1" >"$2.tmp"; '
                         'cp --sparse=always "$2.tmp" "$2"; rm "$2.tmp"'),
-                by_hand('igzip to nothing, then its non-zero blocks synced',
-                        'igzip -dc "$1" >/dev/null; cp "$3" "$2"; sync "$2"')]
+                by_hand(FLOOR, 'igzip -dc "$1" >/dev/null; cp "$3" "$2"; sync "$2"')]
     return ways
 
 
 def stage_goals(medians):
     """What is to be reached by both rows of staging."""
-    ours, floor = medians['ours'], medians['igzip to nothing, then its non-zero blocks synced']
+    ours, floor = medians['ours'], medians[FLOOR]
     return [('of the time of gunzip', ours.seconds / medians['gunzip -c'].seconds, 0.35, ''),
             ('of the time of igzip and the write', ours.seconds / floor.seconds, 1.3, ''),
             ('of the disk of its non-zero blocks', ours.disk / floor.disk, 1.02, ''),
@@ -206,9 +208,9 @@ def allocate_goals(medians):
             ('memory at 10,000', medians['ours, 10,000 nodes'].memory / 1000, 250, ' MB')]
 
 
-DEFINE_AND_START = ('one() { virsh -q -c "$C" define "$1"; virsh -q -c "$C" start --paused "$2"; }; '
-                    'export -f one; ls "$2"/*.xml | xargs -P "$3" -I {} bash -c \'f={}; n=${f##*/}; one "$f" "${n%.xml}"\'')
-CREATE = 'ls "$2"/*.xml | xargs -P "$3" -I {} virsh -q -c "$C" create --paused {}'
+DEFINE_AND_START = ('one() { virsh -q define "$1"; virsh -q start --paused "$2"; }; '
+                    'export -f one; ls "$1"/*.xml | xargs -P "$2" -I {} bash -c \'f={}; n=${f##*/}; one "$f" "${n%.xml}"\'')
+CREATE = 'ls "$1"/*.xml | xargs -P "$2" -I {} virsh -q create --paused {}'
 
 
 def printed(site, document, folder):
@@ -226,23 +228,19 @@ def printed(site, document, folder):
 
 def libvirt(site, label, script, folder, jobs):
     """A way of libvirt's own, over the domains of a folder."""
-    return Way(label, ['env', f'C={site.connection()}', *shell(script, '', folder, jobs)],
-               clean=lambda: site.end('bench'))
+    return Way(label, shell(script, folder, jobs), clean=lambda: site.end('bench'))
 
 
 def start_ways(site):
     """32 domains by ours, by virsh, and by virt-install."""
     site.entry('bench-little', site.made('little', 16, 1), 64)
-    staged, _ = site.staged('bench-little')
-    site.tool('vc-clean', 'bench32')
-    document = site.tool('vc-allocate', '--num-cpus', '31', '--name', 'bench32', input=staged.read_bytes())
-    document = site.saved('bench32', site.tool('vc-inject', input=document))
+    document = site.injected('bench32', 'bench-little', 31)
     folder = printed(site, document, site.folder / 'bench32')
     install = ('for xml in "$2"/*.xml; do name=$(basename "$xml" .xml); '
-               'virt-install -q --connect "$C" --import --name "$name" --memory 64 --virt-type qemu '
+               'virt-install -q --import --name "$name" --memory 64 --virt-type qemu '
                '--disk "path=$1/${name#bench32-}.qcow2,format=qcow2" --network none --graphics none '
                '--noautoconsole --osinfo detect=off,require=off --print-xml 1 >"$3"; '
-               'virsh -q -c "$C" define "$3"; virsh -q -c "$C" start --paused "$name"; done')
+               'virsh -q define "$3"; virsh -q start --paused "$name"; done')
     # virt-install makes a storage pool of the folder, which its libvirt must be able to read.
     disks = site.folder / 'disks'
     shutil.copytree(site.temp / 'clusters' / 'bench32', disks, dirs_exist_ok=True)
@@ -251,11 +249,10 @@ def start_ways(site):
                 clean=lambda: site.end('bench')),
             libvirt(site, 'virsh create, one by one', CREATE, folder, 1),
             libvirt(site, 'virsh create, two at a time', CREATE, folder, 2),
-            libvirt(site, 'virsh define and start, two at a time', DEFINE_AND_START, folder, 2),
+            libvirt(site, ALONE, DEFINE_AND_START, folder, 2),
             # It cannot leave a guest paused by itself.
             Way('virt-install --import --print-xml, virsh define and start, one by one',
-                ['env', f'C={site.connection()}',
-                 *shell(install, disks, folder, site.folder / 'install.xml')],
+                shell(install, disks, folder, site.folder / 'install.xml'),
                 clean=lambda: site.end('bench'))]
 
 
@@ -263,7 +260,7 @@ def start_goals(medians):
     """Ours against libvirt alone."""
     ours = medians['ours'].seconds
     return [(f'of the time of {way}', ours / medians[way].seconds, 1.1, '')
-            for way in ('virsh define and start, two at a time', 'virsh create, two at a time')]
+            for way in (ALONE, 'virsh create, two at a time')]
 
 
 NODES = 16
@@ -272,10 +269,8 @@ NODES = 16
 def boot_ways(site):
     """A frontend and 16 compute nodes by ours, by hand, and what libvirt takes of it."""
     site.entry('bench-demo', site.demo())
-    staged, image = site.staged('bench-demo')
-    site.tool('vc-clean', 'bench17')
-    document = site.tool('vc-allocate', '--num-cpus', NODES, '--name', 'bench17', input=staged.read_bytes())
-    document = site.saved('bench17', site.tool('vc-inject', input=document))
+    document = site.injected('bench17', 'bench-demo', NODES)
+    _, image = site.staged('bench-demo')
     folder = printed(site, document, site.folder / 'bench17')
     clones, vc_out = site.folder / 'clones', site.folder / 'vc-out.xml'
     vc_out.write_bytes(site.tool('vc-out', input=document.read_bytes()))
@@ -286,57 +281,49 @@ def boot_ways(site):
         site.run('cp', '--sparse=always', image, clones / 'template.img')
         site.run('chmod', '0600', clones / 'template.img')
         site.run('chown', '-R', f'{USER}:', clones)
-        told = site.run('virt-install', '-q', '--connect', site.connection(), '--import', '--name',
+        told = site.run('virt-install', '-q', '--import', '--name',
                         'bench-template', '--memory', '256', '--virt-type', 'qemu', '--network',
                         'none', '--graphics', 'none', '--noautoconsole', '--osinfo',
                         'detect=off,require=off', '--print-xml', '1', '--disk',
                         f'path={clones}/template.img,format=raw')
-        site.run('virsh', '-q', '-c', site.connection(), 'define', '/dev/stdin', input=told)
+        site.virsh('define', '/dev/stdin', input=told)
 
     def forget():
         site.end('bench')
         shutil.rmtree(clones)
 
     clone = ('for index in $(seq 0 "$3"); do '
-             'virt-clone -q --connect "$C" --original bench-template --name "bench-clone-$index" '
+             'virt-clone -q --original bench-template --name "bench-clone-$index" '
              '--file "$1/$index.img"; '
              'guestfish --format=raw -a "$1/$index.img" -m /dev/sda1 upload "$2" /root/vc-out.xml; '
-             'virsh -q -c "$C" start --paused "bench-clone-$index"; done')
+             'virsh -q start --paused "bench-clone-$index"; done')
     return [Way('ours', [BIN / 'pragma_boot', '--vcname', 'bench-demo', '--num_cpus', str(NODES),
                          '--name', 'bench-up', '--key', f'{site.key}.pub'],
                 disk=lambda: allocated(site.temp / 'clusters' / 'bench-up'),
                 clean=lambda: site.tool('vc-clean', 'bench-up')),
-            libvirt(site, 'virsh define and start, two at a time', DEFINE_AND_START, folder, 2),
-            Way('virt-clone, guestfish, virsh start each',
-                ['env', f'C={site.connection()}', *shell(clone, clones, vc_out, NODES)],
-                prepare=template, clean=forget, disk=lambda: allocated(clones), slow=True)]
+            libvirt(site, ALONE, DEFINE_AND_START, folder, 2),
+            Way(BY_HAND, shell(clone, clones, vc_out, NODES), prepare=template, clean=forget, disk=lambda: allocated(clones), slow=True)]
 
 
 def boot_goals(medians):
     """Ours against the way by hand; and what of it is not libvirt's."""
     ours = medians['ours'].seconds
-    return [('of the time by hand', ours / medians['virt-clone, guestfish, virsh start each'].seconds, 0.05, ''),
+    return [('of the time by hand', ours / medians[BY_HAND].seconds, 0.05, ''),
             ('what is not libvirt\'s',
-             ours - medians['virsh define and start, two at a time'].seconds, 4, ' s')]
-
-
-IMPORT = 'python3 -c "import lxml.etree"'
+             ours - medians[ALONE].seconds, 4, ' s')]
 
 
 def startup_ways(site):
     """Each filter on a document of one node that has all already, so that no engine is asked."""
     site.entry('bench-little', site.made('little', 16, 1), 64)
-    staged, _ = site.staged('bench-little')
-    site.tool('vc-clean', 'bench1')
-    document = site.tool('vc-allocate', '--num-cpus', '0', '--name', 'bench1', input=staged.read_bytes())
-    document = site.saved('bench1', site.tool('vc-inject', input=document))
+    document = site.injected('bench1', 'bench-little', 0)
 
     def tool(*command):
         return Way(' '.join(command), [BIN / command[0], *command[1:]], document)
     return [Way(IMPORT, [sys.executable, '-c', 'import lxml.etree']),
-            *map(lambda command: tool(*command.split()),
-                 ('vc-list', 'vc-parse', 'vc-stage', 'vc-allocate --num-cpus 0', 'vc-out',
-                  'vc-inject', 'vc-boot --print'))]
+            *(tool(*command.split()) for command in (
+                'vc-list', 'vc-parse', 'vc-stage', 'vc-allocate --num-cpus 0', 'vc-out', 'vc-inject',
+                'vc-boot --print'))]
 
 
 def startup_goals(medians):

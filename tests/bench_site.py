@@ -6,12 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from conftest import ROOT, connection, make_image
+
 BIN = ROOT / 'bin'
 DEMO = ROOT / 'images' / 'debian'
-sys.path.insert(0, str(ROOT / 'lib'))
-from pragma_boot import session  # noqa: E402
-
 USER = 'libvirt-qemu'
 SETTINGS = f'''drivers_path = drivers
 ve_driver = paused
@@ -33,6 +31,7 @@ exec '{bin}/vc-boot' --paused --node "$node" <"$(dirname "$4")/document.xml" >/d
 '''
 """drivers/kvm/boot, but that the guest stays paused, and so takes no CPU from what is measured."""
 
+
 class Site:
     """A scratch site for all rows, whose user of QEMU can reach it."""
 
@@ -43,6 +42,7 @@ class Site:
         self.conf = folder / 'site_conf.conf'
         self.conf.write_text(SETTINGS)
         self.environment = {**os.environ, 'PRAGMA_SITE_CONF': str(self.conf),
+                            'LIBVIRT_DEFAULT_URI': connection(),
                             'LIBGUESTFS_BACKEND': 'direct',
                             'LIBGUESTFS_BACKEND_SETTINGS': 'force_tcg'}
         self.images = folder / 'images'
@@ -77,8 +77,7 @@ class Site:
         folder = self.images / name
         if not folder.exists():
             folder.mkdir()
-            os.link(packed, folder / 'debian.img.gz') if packed.stat().st_dev == \
-                folder.stat().st_dev else shutil.copy(packed, folder / 'debian.img.gz')
+            shutil.copy(packed, folder / 'debian.img.gz')
             text = (DEMO / 'vc-in.xml').read_text()
             (folder / 'vc-in.xml').write_text(re.sub(
                 r'<memory[^>]*>\d+</memory>', f"<memory unit='{unit}'>{memory}</memory>", text))
@@ -97,6 +96,13 @@ class Site:
         staged = self.tool('vc-stage', input=(self.folder / f'{entry}.parsed.xml').read_bytes())
         return self.saved(f'{entry}.staged', staged), Path(re.search(rb' path="([^"]+\.raw)"', staged)[1].decode())
 
+    def injected(self, name, entry, computes):
+        """The document of a new cluster of a staged entry, its disks made."""
+        staged, _ = self.staged(entry)
+        self.tool('vc-clean', name)
+        document = self.tool('vc-allocate', '--num-cpus', computes, '--name', name, input=staged.read_bytes())
+        return self.saved(name, self.tool('vc-inject', input=document))
+
     def demo(self):
         """The demo image, packed."""
         return DEMO / 'debian.img.gz'
@@ -104,16 +110,9 @@ class Site:
     def made(self, name, size, content):
         """An image of ``size`` MiB, packed: ext4 with ``content`` MiB of what does not compress."""
         if name not in self._packed:
-            root, raw = self.folder / f'{name}.root', self.folder / f'{name}.img'
-            (root / 'root').mkdir(parents=True)
-            (root / 'random').write_bytes(os.urandom(content << 20))
-            self.run('truncate', '-s', f'{size}M', raw)
-            self.run('sfdisk', '-q', raw, input=b'label: dos\nstart=1MiB, type=83\n')
-            self.run('mke2fs', '-q', '-t', 'ext4', '-F', '-d', root, '-E', 'offset=1048576', raw,
-                     f'{(size - 1) << 10}k')
+            raw = make_image(self.folder / f'{name}.img', [('random', os.urandom(content << 20))], f'{size}M')
             self.run(sys.executable, '-m', 'isal.igzip', '-1', raw)
             raw.unlink(missing_ok=True)
-            shutil.rmtree(root)
             self._packed[name] = Path(f'{raw}.gz')
         return self._packed[name]
 
@@ -121,21 +120,21 @@ class Site:
         """Remove all staged images."""
         shutil.rmtree(self.temp / 'images', ignore_errors=True)
 
-    def connection(self):
-        """The URI by which libvirt's own tools reach the same daemon as ours."""
-        return session.connection(session.URI, USER)
+    def virsh(self, *command, input=None):
+        """Run virsh; its output. The daemon of ours, which ends when it is idle, is woken."""
+        connection()
+        return self.run('virsh', '-q', *command, input=input).decode()
 
     def domains(self, prefix):
         """The names of the domains that begin so."""
-        told = self.run('virsh', '-q', '-c', self.connection(), 'list', '--all', '--name').decode()
-        return [name for name in told.split() if name.startswith(prefix)]
+        return [name for name in self.virsh('list', '--all', '--name').split() if name.startswith(prefix)]
 
     def end(self, prefix):
         """End and forget domains, those of virt-install and virt-clone too."""
         # Many at a time: most of it is waiting until QEMU is reaped.
-        script = 'virsh -q -c "$0" destroy "$1"; virsh -q -c "$0" undefine "$1"'
-        subprocess.run(['xargs', '-P', '16', '-I', '{}', 'bash', '-c', script, self.connection(), '{}'],
-                       input='\n'.join(self.domains(prefix)).encode(), capture_output=True, check=False)
+        subprocess.run(['xargs', '-P', '16', '-I', '{}', 'virsh', '-q', 'destroy {}; undefine {}'],
+                       input='\n'.join(self.domains(prefix)).encode(), capture_output=True,
+                       env=self.environment, check=False)
 
     def close(self):
         """Leave nothing: no domain, no cluster, no storage pool that virt-clone has made."""
@@ -145,9 +144,7 @@ class Site:
             for line in self.tool('vc-status').splitlines()[1:]:
                 if b' frontend ' in line:
                     self.tool('vc-clean', line.split()[0].decode())
-        told = self.run('virsh', '-q', '-c', self.connection(), 'pool-list', '--all', '--name').decode()
-        for pool in told.split():
-            if str(self.folder) in self.run('virsh', '-c', self.connection(), 'pool-dumpxml', pool).decode():
-                for command in ('pool-destroy', 'pool-undefine'):
-                    subprocess.run(['virsh', '-q', '-c', self.connection(), command, pool],
-                                   capture_output=True, check=False)
+        for pool in self.virsh('pool-list', '--all', '--name').split():
+            if str(self.folder) in self.virsh('pool-dumpxml', pool):
+                subprocess.run(['virsh', '-q', f'pool-destroy {pool}; pool-undefine {pool}'],
+                               capture_output=True, env=self.environment, check=False)
