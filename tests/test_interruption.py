@@ -1,7 +1,7 @@
 """Tools that are interrupted or killed: nothing half-made, and a re-run that works."""
-import gzip
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -30,7 +30,8 @@ def settled(site):
 
 
 def start(site, tool, *arguments):
-    return subprocess.Popen([ROOT / 'bin' / tool, *map(str, arguments)], stdin=subprocess.PIPE,
+    # A background job's children, these tests' own perhaps, would ignore SIGINT.
+    return subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin' / tool, *map(str, arguments)], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=site.environment())
 
 
@@ -43,10 +44,8 @@ def feed(running, document):
 def test_interrupted_staging_leaves_nothing(site, how):
     # Enough to unpack that the signal comes in the middle.
     raw = site.vc_in.parent / 'calit2-119-222.img.gz'
-    member = gzip.compress(os.urandom(50 << 20), 1)
     with open(raw, 'wb') as file:
-        for _ in range(30):
-            file.write(member)
+        subprocess.run(['gzip', '-1'], input=os.urandom(200 << 20), stdout=file, check=True)
     running = start(site, 'vc-stage', '--types', 'frontend')
     feed(running, site.document(site.entry, 'vc-parse'))
     images = site.temp / 'images'
@@ -93,6 +92,25 @@ def test_pragma_boot_that_is_ended_gives_all_back(quick, delay):
         assert len(mine(quick)) == 3
     else:
         assert mine(quick) == [] and quick.clusters() == [] and mounts(quick) == []
+
+
+def test_a_signal_as_the_reservation_is_made_gives_it_back(quick):
+    """SIGTERM to all of the driver when vc-allocate has done its work and the driver not yet heard."""
+    copy = quick.folder / 'copy'
+    shutil.copytree(ROOT / 'drivers', copy / 'drivers')
+    (copy / 'bin').mkdir()
+    for tool in (ROOT / 'bin').iterdir():
+        (copy / 'bin' / tool.name).symlink_to(tool)
+    (copy / 'bin' / 'vc-allocate').unlink()
+    (copy / 'bin' / 'vc-allocate').write_text(
+        f"#!/bin/sh\ntrap '' TERM\n'{ROOT}/bin/vc-allocate' \"$@\" && touch '{copy}/reserved' && kill -TERM 0\n")
+    (copy / 'bin' / 'vc-allocate').chmod(0o755)
+    folder = quick.temp / 'clusters' / quick.entry
+    done = subprocess.run([copy / 'drivers' / 'kvm' / 'allocate', '2', quick.vc_in, folder / 'vc-out.xml',
+                           quick.temp, quick.key], env=quick.environment(), start_new_session=True,
+                          capture_output=True, check=False)
+    assert (copy / 'reserved').exists() and done.returncode == 130, done
+    assert quick.clusters() == [] and mounts(quick) == []
 
 
 def test_clean_removes_what_killed_tools_left(quick):
