@@ -144,7 +144,7 @@ $(venv)/stamp-bench: $(pragma)/tests/requirements-bench.txt $(venv)/stamp
 bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## measure ours beside what a user would pick instead; BENCH=options of tests/bench.py
 	$(Q)$(venv)/bin/python $(pragma)/tests/bench.py --output $(pragma)/.bench $(BENCH)
 
-# Three test files at a time: most of what they do is wait.
+# Three test files at a time, of which one boots guests: most of what they do is wait.
 pytest := $(venv)/bin/pytest -n 3
 
 test test-quick: PACKAGES += $(TEST_PACKAGES)

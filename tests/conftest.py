@@ -32,8 +32,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """What boots guests goes first: it takes longest, and other tests run beside it."""
+    """What boots guests goes first, one after another: it takes longest, and other tests run beside it.
+
+    Guests of two files at once are so slow on two CPUs that systemd in them gives up waiting.
+    """
     items.sort(key=lambda item: item.get_closest_marker('guest') is None)
+    for item in items:
+        group = 'guests' if item.get_closest_marker('guest') else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def do_without(reason):
