@@ -1,7 +1,6 @@
 """Writing files into an ext2/3/4 file system by debugfs(8), and reading them back."""
 import os
 import re
-import subprocess
 
 from . import process
 from .failure import Failure
@@ -57,9 +56,8 @@ def places(device, file, subject):
 
 
 def _run(device, scratch, commands, subject, write=False):
-    done = subprocess.run(['debugfs', *(['-w'] if write else []), '-f', '-', device],
-                          input='\n'.join(commands).encode() + b'\n', cwd=scratch,
-                          capture_output=True, check=False)
+    done = process.run(['debugfs', *(['-w'] if write else []), '-f', '-', device], subject,
+                       input='\n'.join(commands).encode() + b'\n', cwd=scratch, statuses=None)
     complaints = [line for line in done.stderr.decode(errors='replace').splitlines()
                   if line.strip() and not BANNER.match(line)]
     if complaints or done.returncode:

@@ -1,6 +1,5 @@
 """Writing files into any file system by guestfish(1), whose appliance is a guest of its own."""
 import os
-import subprocess
 
 from . import process
 from .failure import Failure
@@ -51,10 +50,9 @@ def _run(arguments, script):
     import shutil
     if not shutil.which('guestfish'):
         raise Failure("libguestfs is needed here: 'guestfish' is not installed")
-    return subprocess.run(
-        process.bound(['guestfish', '--rw', *arguments]),
-        input='\n'.join(script).encode() + b'\n', check=False, capture_output=True,
-        env={**os.environ, **ENVIRONMENT})
+    return process.run(process.bound(['guestfish', '--rw', *arguments]), 'cannot use libguestfs',
+                       input='\n'.join(script).encode() + b'\n', env={**os.environ, **ENVIRONMENT},
+                       statuses=None)
 
 
 def _script(device, scratch, files):

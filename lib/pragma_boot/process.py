@@ -1,23 +1,23 @@
 """Child processes: run to their end with their status checked, or kept and ended."""
 import contextlib
 import os
-import subprocess
 
 from .failure import Failure, cause
 
 
-def run(argv, subject, input=None, env=None, statuses=(0,)):
+def run(argv, subject, input=None, env=None, cwd=None, statuses=(0,)):
     """Run ``argv`` to its end and return the CompletedProcess, output as bytes.
 
-    ``subject`` begins the message of the Failure that a status outside ``statuses``, or a
-    program that is not there, raises: ``cannot probe 'disk.img'``.
+    ``subject`` begins the message of the Failure that a status outside ``statuses`` (None: any
+    will do), or a program that is not there, raises: ``cannot probe 'disk.img'``.
     """
+    import subprocess
     try:
-        done = subprocess.run(argv, input=input, capture_output=True, env=env, check=False,
-                              **({} if input is not None else {'stdin': subprocess.DEVNULL}))
+        done = subprocess.run(argv, capture_output=True, env=env, cwd=cwd, check=False,
+                              **({'input': input} if input is not None else {'stdin': subprocess.DEVNULL}))
     except OSError as error:
         raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
-    if done.returncode not in statuses:
+    if statuses is not None and done.returncode not in statuses:
         raise Failure(f'{subject}: {last_line(done)}')
     return done
 
@@ -44,6 +44,7 @@ def kept(argv, subject):
 
     Ended with SIGTERM and waited for; raises Failure where it does not end with status 0.
     """
+    import subprocess
     child = subprocess.Popen(bound(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.PIPE)
     try:

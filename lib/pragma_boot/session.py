@@ -8,7 +8,6 @@ started when it is needed, ending when it is idle; its QEMU has no privilege at 
 import contextlib
 import os
 import pwd
-import subprocess
 
 from .failure import Failure
 from .lock import exclusive
@@ -61,6 +60,7 @@ def _start(user):
         os.chmod(folder, 0o700)
     environment = {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': HOME, 'LANG': 'C.UTF-8',
                    'XDG_RUNTIME_DIR': RUNTIME, 'USER': user.pw_name, 'LOGNAME': user.pw_name}
+    import subprocess
     # Its own streams: a daemon that keeps our pipe open would keep our caller waiting.
     done = subprocess.run(
         ['setpriv', f'--reuid={user.pw_uid}', f'--regid={user.pw_gid}', '--init-groups',

@@ -2,7 +2,6 @@
 import contextlib
 import os
 import re
-import subprocess
 
 from lxml import etree
 
@@ -76,11 +75,10 @@ def _make(at, jobs, records, environment):
     environment = {**os.environ, **environment}
     for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
         environment.pop(name, None)
-    done = subprocess.run(
+    done = process.run(
         process.bound(['make', '--silent', '--no-print-directory', '-C', at, '-f', MAKEFILE,
                        f'-j{max(jobs, 1)}', *(f'{record}.xml' for record in records)]),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        env=environment, check=False)
+        'cannot stage images', env=environment, statuses=None)
     if done.returncode:
         lines = done.stderr.decode(errors='replace').splitlines()
         ours = [line.removeprefix(f'{tool.name}: ') for line in lines
