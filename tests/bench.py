@@ -11,7 +11,7 @@ prints each way's median time, its ratio to ours, the memory of its largest
 process and the disk that it took, then what is to be reached.
 
 Options:
-  --rounds N       runs of each way [default: 5]
+  --rounds N       runs of each way; more of short ones [default: 5]
   --slow-rounds N  runs of a way that takes many minutes [default: 5]
   --row NAME       this row alone; may be given again (default: all)
   --output DIR     write all samples to DIR/bench.csv, what is printed to
@@ -93,6 +93,7 @@ def run(row, rounds, slow_rounds, site):
     """The Samples of a row's ways, by name; the first way of a round changes with each."""
     chosen = row.ways(site)
     samples = {way.name: [] for way in chosen}
+    rounds, slow_rounds = rounds * row.often, slow_rounds * row.often
     for turn in range(max(rounds, slow_rounds)):
         for way in chosen[turn % len(chosen):] + chosen[:turn % len(chosen)]:
             if turn < (slow_rounds if way.slow else rounds):
