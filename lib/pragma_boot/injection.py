@@ -105,12 +105,11 @@ class Plan:
         try:
             with self._drafted(node) as (draft, scratch):
                 overlay.create(draft, self._image(node))
-                with overlay.exported(draft, 'qcow2', part,
-                                      os.path.join(scratch, 'partition')) as device:
+                with overlay.exported(draft, 'qcow2', part, scratch, self._image(node)) as volume:
                     files = self.files(node)
-                    debugfs.write(device, scratch, files, _subject(node))
-                    partition.check(device, _subject(node))
-                    places = debugfs.places(device, files[0], _subject(node)) if more else []
+                    debugfs.write(volume, scratch, files, _subject(node))
+                    partition.check(volume, _subject(node))
+                    places = debugfs.places(volume, files[0], _subject(node)) if more else []
                 if more:
                     self._templates[self._kind(node)] = overlay.template(
                         draft, [(part.offset + start, length) for start, length in places],

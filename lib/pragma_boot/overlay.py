@@ -4,10 +4,13 @@ import os
 import time
 from typing import NamedTuple
 
-from . import process
+from . import confinement, process
 from .failure import Failure, cause
 
 EXPORT_SECONDS = 30
+
+EXPORT = 'partition'
+"""The export's name in its scratch folder."""
 
 
 class NoFuse(Failure):
@@ -71,70 +74,72 @@ def template(path, places, content):
     return Template(whole, inside) if found == content else None
 
 
-def _quoted(value):
-    """A value inside a QEMU option string, where a comma is written twice."""
-    return str(value).replace(',', ',,')
-
-
 @contextlib.contextmanager
-def exported(path, format, partition, mountpoint):
-    """Export ``partition`` of the image ``path`` as the file ``mountpoint`` for the block.
+def exported(path, format, partition, scratch, backing=None):
+    """Export ``partition`` of the image ``path`` as a file for the block: yields it, a Confined.
 
     The export is the partition itself, not the disk, so that e2fsprogs replay its journal. It is
-    served by a qemu-storage-daemon that ends with the block and dies with us. Yields
-    ``mountpoint``; raises NoFuse where FUSE cannot be used, Failure for what else goes wrong.
+    served by a qemu-storage-daemon that ends with the block and dies with us, in the folder
+    ``scratch``, where only what is run on the Confined sees it. ``backing`` is the raw image that an
+    overlay is on, whatever its header says. Raises NoFuse where FUSE cannot be used, Failure
+    for what else goes wrong.
     """
     if not os.access('/dev/fuse', os.R_OK | os.W_OK):
         raise NoFuse('/dev/fuse cannot be used here')
+    if confinement.refusal():
+        raise NoFuse(confinement.refusal())
     subject = f"cannot export '{path}'"
-    argv = ['qemu-storage-daemon',
-            '--blockdev', f'driver=file,node-name=file,filename={_quoted(path)}',
-            '--blockdev', f'driver={format},node-name=disk,file=file',
-            '--blockdev', f'driver=raw,node-name=partition,file=disk,'
-                          f'offset={partition.offset},size={partition.length}',
-            '--export', 'type=fuse,id=export,node-name=partition,writable=on,'
-                        f'mountpoint={_quoted(mountpoint)}']
-    release(mountpoint)
-    with open(mountpoint, 'wb'):
-        pass
-    try:
-        with process.kept(argv, subject) as daemon:
-            _wait_for(daemon, mountpoint, partition.length, subject)
-            yield mountpoint
-    except Failure as error:
-        if 'fuse' in str(error).lower():
-            raise NoFuse(str(error)) from None
-        raise
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(mountpoint)
-
-
-def release(path):
-    """Unmount what a qemu-storage-daemon that was killed left at ``path`` or below it."""
-    with open('/proc/self/mounts', encoding='utf-8', errors='surrogateescape') as file:
-        # A space is written as \040 there (fstab(5)).
-        points = [line.split()[1].encode('latin-1', 'replace').decode('unicode_escape')
-                  for line in file if ' fuse' in line]
-    for point in points:
-        if point == path or point.startswith(f'{path}/'):
-            process.run(['fusermount3', '-u', '-z', point], f"cannot unmount '{point}'")
+    most = partition.length + confinement.MORE
+    with contextlib.ExitStack() as stack:
+        image = stack.enter_context(open(path, 'rb+')).fileno()
+        folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, folder)
+        descriptors, nodes = [image], [f'driver=file,node-name=file,filename=/dev/fd/{image}']
+        if backing:
+            descriptors.append(stack.enter_context(open(backing, 'rb')).fileno())
+            nodes += [f'driver=file,node-name=backing-file,filename=/dev/fd/{descriptors[1]},read-only=on',
+                      'driver=raw,node-name=backing,file=backing-file,read-only=on',
+                      f'driver={format},node-name=disk,file=file,backing=backing']
+        else:
+            nodes.append(f'driver={format},node-name=disk,file=file')
+        nodes.append('driver=raw,node-name=partition,file=disk,'
+                     f'offset={partition.offset},size={partition.length}')
+        for descriptor in (image, folder):
+            stack.enter_context(confinement.shared(descriptor))
+        with open(os.path.join(scratch, EXPORT), 'wb'):
+            pass
+        argv = ['qemu-storage-daemon', *(word for node in nodes for word in ('--blockdev', node)),
+                '--export', 'type=fuse,id=export,node-name=partition,writable=on,mountpoint=' + EXPORT]
+        daemon = stack.enter_context(process.kept(argv, subject, confinement.apart(most), descriptors,
+                                                  scratch))
+        _wait_for(daemon, subject)
+        yield confinement.Confined(EXPORT, confinement.beside(daemon.pid, most))
 
 
 def discard(folder):
-    """Remove a scratch folder with all in it, a dead export included; one that is gone is fine."""
+    """Remove a scratch folder with all in it; one that is gone is fine."""
     import shutil
-    release(folder)
     shutil.rmtree(folder, ignore_errors=not os.path.lexists(folder))
 
 
-def _wait_for(daemon, mountpoint, length, subject):
-    """Wait until the export is there: the empty file has the partition's length."""
+def _wait_for(daemon, subject):
+    """Wait until the export is mounted, where the daemon sees it; raises NoFuse or Failure."""
     deadline = time.monotonic() + EXPORT_SECONDS
-    while os.stat(mountpoint).st_size != length:
+    while not _mounted(daemon):
         if daemon.poll() is not None:
             lines = daemon.stderr.read().decode(errors='replace').strip().splitlines()
-            raise Failure(f'{subject}: {lines[-1] if lines else "it ended at once"}')
+            reason = lines[-1] if lines else 'it ended at once'
+            raise (NoFuse if 'fuse' in reason.lower() else Failure)(f'{subject}: {reason}')
         if time.monotonic() > deadline:
             raise Failure(f'{subject}: no export after {EXPORT_SECONDS} s')
         time.sleep(0.002)
+
+
+def _mounted(daemon):
+    """Whether the daemon has mounted its export."""
+    try:
+        with open(f'/proc/{daemon.pid}/mountinfo', encoding='utf-8', errors='surrogateescape') as file:
+            # The mount point is the fifth field, the type the first after a '-' (proc(5)).
+            return any(line.split()[4].endswith(f'/{EXPORT}') and ' - fuse' in line for line in file)
+    except OSError:
+        return False

@@ -3,7 +3,7 @@ import os
 import re
 from typing import NamedTuple
 
-from . import process
+from . import confinement, process
 from .failure import Failure
 from .image import SECTOR
 
@@ -35,13 +35,16 @@ def find(path, source):
 
     Raises Failure where there is none with a root file system inside the image's bounds.
     """
+    with confinement.lent(path) as image:
+        return _find(image, os.path.getsize(path), f"image '{source}'")
+
+
+def _find(image, size, subject):
     import json
-    size = os.path.getsize(path)
-    subject = f"image '{source}'"
-    done = process.run(['sfdisk', '--json', path], f'{subject} has no partition table')
+    done = image.run(['sfdisk', '--json', image.device], f'{subject} has no partition table')
     table = json.loads(done.stdout)['partitiontable']
     first = next((entry for entry in table.get('partitions', ())
-                  if re.fullmatch(re.escape(path) + 'p?1', entry['node'])), None)
+                  if re.fullmatch(re.escape(image.device) + 'p?1', entry['node'])), None)
     if first is None:
         raise Failure(f'{subject} has no partition 1')
     kind = first['type'].lower()
@@ -54,18 +57,18 @@ def find(path, source):
     # sfdisk takes tables whose entries lie outside the disk.
     if offset <= 0 or length <= 0 or offset + length > size:
         raise Failure(f'{subject}: partition 1 lies outside the disk')
-    filesystem = _filesystem(path, offset, length, subject)
+    filesystem = _filesystem(image, offset, length, subject)
     if not filesystem.startswith('ext'):
         return Partition(offset, length, filesystem, 'guestfs')
-    features = _superblock(path, offset, length, subject)
+    features = _superblock(image.at(offset), length, subject)
     known = features <= FEATURES
     return Partition(offset, length, filesystem, 'debugfs' if known else 'guestfs')
 
 
-def _filesystem(path, offset, length, subject):
-    done = process.run(['blkid', '--probe', '--output', 'value', '--match-tag', 'TYPE',
-                        '--offset', str(offset), '--size', str(length), path],
-                       f'{subject}: cannot probe partition 1', statuses=(0, 2))
+def _filesystem(image, offset, length, subject):
+    done = image.run(['blkid', '--probe', '--output', 'value', '--match-tag', 'TYPE',
+                      '--offset', str(offset), '--size', str(length), image.device],
+                     f'{subject}: cannot probe partition 1', statuses=(0, 2))
     kind = done.stdout.decode().strip()
     if not kind:
         raise Failure(f'{subject}: partition 1 has no file system')
@@ -74,15 +77,9 @@ def _filesystem(path, offset, length, subject):
     return kind
 
 
-def at(path, offset):
-    """How e2fsprogs name a file system inside a file (ext2fs_open2)."""
-    return f'{path}?offset={offset}'
-
-
-def _superblock(path, offset, length, subject):
+def _superblock(volume, length, subject):
     """The features of an ext2/3/4 file system, whose superblock is checked (dumpe2fs(8))."""
-    done = process.run(['dumpe2fs', '-h', at(path, offset)],
-                       f'{subject}: partition 1 is damaged')
+    done = volume.run(['dumpe2fs', '-h', volume.device], f'{subject}: partition 1 is damaged')
     fields = dict(re.findall(r'^([^:\n]+):\s+(.*)$', done.stdout.decode(errors='replace'), re.M))
     if 'error' in fields.get('Filesystem state', ''):
         raise Failure(f'{subject}: the file system has its error flag set: run e2fsck on it')
@@ -95,12 +92,13 @@ def _superblock(path, offset, length, subject):
 
 def needs_recovery(path, partition):
     """Whether the journal of an ext3/4 partition was not replayed."""
-    return 'needs_recovery' in _superblock(path, partition.offset, partition.length, f"'{path}'")
+    with confinement.lent(path) as image:
+        return 'needs_recovery' in _superblock(image.at(partition.offset), partition.length, f"'{path}'")
 
 
-def check(device, subject):
-    """Raise Failure unless the ext2/3/4 file system in ``device`` is sound (e2fsck -fn)."""
-    done = process.run(['e2fsck', '-f', '-n', device], subject, statuses=range(256))
+def check(volume, subject):
+    """Raise Failure unless the ext2/3/4 file system in a Confined is sound (e2fsck -fn)."""
+    done = volume.run(['e2fsck', '-f', '-n', volume.device], subject, statuses=None)
     if done.returncode:
         found = [line for line in done.stdout.decode(errors='replace').splitlines()
                  if line.strip() and not line.startswith(('Pass ', 'e2fsck '))]

@@ -5,9 +5,8 @@ A profile is a text file in drivers/kvm/profiles/, a line ``remove /path/of/a/fi
 import os
 import re
 
-from . import ROOT, process
+from . import ROOT
 from .failure import Failure, cause
-from .partition import at
 
 FOLDER = os.path.join(ROOT, 'drivers', 'kvm', 'profiles')
 LINE = re.compile(r'remove (/[A-Za-z0-9_./-]+)')
@@ -33,8 +32,8 @@ def read(path):
     return [match[1] for _, match in matches]
 
 
-def apply(removals, image, partition):
-    """Remove ``removals`` from an ext2/3/4 image; what is not there is not missed."""
+def apply(removals, volume):
+    """Remove ``removals`` from an ext2/3/4 Confined; what is not there is not missed."""
     for path in removals:
-        process.run(['debugfs', '-w', '-R', f'rm {path}', at(image, partition.offset)],
-                    f"cannot remove '{path}' from the image")
+        volume.run(['debugfs', '-w', '-R', f'rm {path}', volume.device],
+                   f"cannot remove '{path}' from the image")

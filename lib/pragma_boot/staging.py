@@ -5,7 +5,7 @@ import re
 
 from lxml import etree
 
-from . import ROOT, files, guestfish, image, overlay, partition, process, profile, tool
+from . import ROOT, confinement, files, guestfish, image, overlay, partition, process, profile, tool
 from .document import domain, text
 from .failure import Failure
 from .lock import exclusive
@@ -127,14 +127,29 @@ def _prepared(path, source, removals):
         return part
     if partition.needs_recovery(path, part):
         try:
-            with overlay.exported(path, 'raw', part, f'{path}.partition') as device:
-                process.run(['e2fsck', '-p', '-E', 'journal_only', device],
-                            f"image '{source}': cannot replay the journal", statuses=(0, 1))
+            with _scratch(path) as scratch, overlay.exported(path, 'raw', part, scratch) as volume:
+                volume.run(['e2fsck', '-p', '-E', 'journal_only', volume.device],
+                           f"image '{source}': cannot replay the journal", statuses=(0, 1))
         except overlay.NoFuse as error:
             tool.warn(f'no FUSE ({error}): replaying the journal through libguestfs')
             guestfish.replay_journal(path, f"image '{source}'")
-    partition.check(partition.at(path, part.offset), f"image '{source}'")
+    with confinement.lent(path) as image:
+        partition.check(image.at(part.offset), f"image '{source}'")
     if removals:
-        profile.apply(removals, path, part)
-        partition.check(partition.at(path, part.offset), f"image '{source}' as mended")
+        with confinement.lent(path, writing=True) as image:
+            profile.apply(removals, image.at(part.offset))
+        with confinement.lent(path) as image:
+            partition.check(image.at(part.offset), f"image '{source}' as mended")
     return part
+
+
+@contextlib.contextmanager
+def _scratch(path):
+    """A folder beside the file at ``path`` for the block, made anew."""
+    scratch = f'{path}.scratch'
+    overlay.discard(scratch)
+    os.mkdir(scratch, 0o700)
+    try:
+        yield scratch
+    finally:
+        overlay.discard(scratch)
