@@ -24,8 +24,8 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
-# What tests need beyond that: a switch that knows VLANs, and GNU time for the benchmark's own test.
-TEST_PACKAGES := openvswitch-switch time
+# What tests need beyond that: a switch that knows VLANs, a tracer, GNU time for the benchmark's own test.
+TEST_PACKAGES := openvswitch-switch strace time
 
 ## Set-up
 
@@ -147,12 +147,16 @@ bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## measur
 # Three test files at a time, of which one boots guests: most of what they do is wait.
 pytest := $(venv)/bin/pytest -n 3
 
-test test-quick: PACKAGES += $(TEST_PACKAGES)
+test test-quick test-long: PACKAGES += $(TEST_PACKAGES)
 
 .PHONY: test
-test: setup $(pragma)/images/debian/debian.img.gz ## run all tests, real guests included
-	$(Q)cd $(pragma) && $(pytest) $(PYTEST)
+test: setup $(pragma)/images/debian/debian.img.gz ## run the tests, real guests included
+	$(Q)cd $(pragma) && $(pytest) -m 'not long' $(PYTEST)
 
 .PHONY: test-quick
 test-quick: setup ## run the tests that boot no guest
-	$(Q)cd $(pragma) && $(pytest) -m 'not guest' $(PYTEST)
+	$(Q)cd $(pragma) && $(pytest) -m 'not guest and not long' $(PYTEST)
+
+.PHONY: test-long
+test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, those that take many minutes included
+	$(Q)cd $(pragma) && $(pytest) $(PYTEST)

@@ -1,9 +1,9 @@
-"""kill_at.py STEP TOOL [ARG]...: run a tool and kill it (SIGKILL) at one step of its life.
+"""kill_at.py SIGNAL STEP TOOL [ARG]...: run a tool and send it a signal at one step of its life.
 
 A step is a system call, of any thread of the tool or of its children, that changes or starts
-something; the tool is killed just before it, or else just before it exits. STEP 0 kills nothing.
-The last line on stderr has the number of the last step and what it was; the status is the tool's,
-137 for one that was killed.
+something; SIGNAL (KILL, TERM) comes just before it, or else just before the tool exits. STEP 0 sends
+nothing. The last line on stderr has the number of the last step and what it was; the status is the
+tool's, 137 for one that was killed.
 
 By ptrace(2) and not by strace, whose ``inject=SET:signal=KILL:when=N`` counts every thread by
 itself and kills the process that makes the call, mostly a child. The children live on as after any
@@ -71,10 +71,11 @@ def begin(argv):
     return tool
 
 
-def main(at, *argv):
-    """Run ``argv``, kill it at step ``at``; its status as a shell tells it."""
+def main(name, at, *argv):
+    """Run ``argv``, signal it at step ``at``; its status as a shell tells it."""
+    at, number = int(at), signal.Signals[f'SIG{name}']
     tool = begin(argv)
-    count, last, killed = 0, '', False
+    count, last, sent = 0, '', False
     while True:
         pid, status = os.waitpid(-1, WALL)
         if not os.WIFSTOPPED(status):
@@ -87,13 +88,13 @@ def main(at, *argv):
         if deliver == signal.SIGTRAP | 0x80:
             step = call(pid)
             deliver = 0
-        if step and not killed:
+        if step and not sent:
             count += 1
             with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
                 last = f'{step} of {file.read().strip()}'
-            killed = count == at or bool(at) and pid == tool and step == 'exit_group'
-            if killed:
-                os.kill(tool, signal.SIGKILL)
+            sent = count == at or bool(at) and pid == tool and step == 'exit_group'
+            if sent:
+                os.kill(tool, number)
         # One that was killed meanwhile is not there to be resumed: no matter.
         LIBC.ptrace(SYSCALL, pid, None, 0 if event else deliver)
     print(count, last, file=sys.stderr)
@@ -101,4 +102,4 @@ def main(at, *argv):
 
 
 if __name__ == '__main__':
-    sys.exit(main(int(sys.argv[1]), *sys.argv[2:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import ROOT, lines, need_fuse
+from conftest import ROOT, lines
 from test_vc_boot import mine
 from test_vc_inject import disks, mounts, processes
 
@@ -123,27 +123,3 @@ def test_clean_removes_what_killed_tools_left(quick):
         assert settled(quick), processes(quick)
         quick.run('vc-clean', quick.entry)
         assert mine(quick) == [] and quick.clusters() == [] and mounts(quick) == []
-
-
-def test_a_dead_export_is_unmounted(site):
-    """qemu-storage-daemon killed with our tool: the kernel keeps a mount that answers nobody."""
-    need_fuse()
-    document = site.document(site.entry, 'vc-allocate', 0)
-    folder = site.temp / 'clusters' / site.entry
-    for _ in range(20):
-        running = start(site, 'vc-inject')
-        feed(running, document)
-        while running.poll() is None and not mounts(site):
-            time.sleep(0.002)
-        if running.poll() is None:
-            subprocess.run(['pkill', '-9', '-f', f'qemu-storage-daemon.*{site.folder}'], check=False)
-            running.kill()
-        running.wait()
-        if mounts(site):
-            break
-        site.run('vc-clean', site.entry)
-        document = site.document(site.entry, 'vc-allocate', 0)
-    assert mounts(site), 'the test did not make a dead export'
-    assert settled(site)
-    site.run('vc-inject', input=document)
-    assert mounts(site) == [] and 'frontend.qcow2' in os.listdir(folder)

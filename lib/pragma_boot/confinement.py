@@ -81,7 +81,7 @@ def beside(daemon, most):
     It works in the daemon's folder.
     """
     return [*_stripped(most), 'nsenter', f'--target={daemon}', '--user', '--preserve-credentials',
-            '--mount', '--net', '--wd', '--']
+            '--mount', '--net', '--wd', '--', 'setpriv', '--bounding-set=-all', '--']
 
 
 @functools.cache
