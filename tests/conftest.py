@@ -235,6 +235,6 @@ def golden(request):
 def replacements(site):
     """What differs from run to run in a document of ``site``."""
     return [(re.escape(str(site.folder)), '@SITE@'), (re.escape(site.entry), '@CLUSTER@'),
-            ('-[0-9a-f]{16}\\.raw', '-@DIGEST@.raw'),
+            ('-[0-9a-f]{16}\\.raw', '-@DIGEST@.raw'), (' modified="[0-9]+"', ' modified="@TIME@"'),
             ('(<key role="compute">)[^<]*', '\\1@CLUSTER-KEY@'),
             ('port="24[0-4][0-9]{2}"', 'port="@PRIVATE@"'), ('port="24[5-9][0-9]{2}"', 'port="@SSH@"')]

@@ -35,7 +35,7 @@ def test_bad_usage_is_status_2(empty_site, tool):
 
 
 @tools
-def test_refuses_abbreviated_options(empty_site, tool):
+def test_row_26_refuses_abbreviated_options(empty_site, tool):
     assert "'--site'" in empty_site.fails(tool, '--site', empty_site.conf, status=2)
 
 
@@ -68,7 +68,7 @@ def test_empty_standard_input(site, tool):
     (b'<other/>', 'line 1 is not valid'),
     (b'<!DOCTYPE vc [<!ENTITY e SYSTEM "file:///etc/passwd">]><vc>&e;</vc>', 'DOCTYPE'),
 ])
-def test_bad_documents(site, tool, document, reason):
+def test_row_01_03_bad_documents(site, tool, document, reason):
     assert reason in site.fails(tool, *FILTERS[tool], input=document)
 
 
@@ -89,7 +89,7 @@ def test_closed_standard_input(site, tool):
 
 
 @filters
-def test_full_and_closed_standard_output(site, tool):
+def test_row_33_full_and_closed_standard_output(site, tool):
     document = site.document(site.entry, BEFORE[tool])
     before = site.clusters()
     with open('/dev/full', 'wb') as full:

@@ -87,7 +87,7 @@ def test_a_temporary_directory_that_qemu_cannot_reach(site):
 
 
 @pytest.mark.guest
-def test_without_fuse_the_slower_way_is_taken_and_said(site):
+def test_row_23_without_fuse_the_slower_way_is_taken_and_said(site):
     """/dev/fuse that is something else, in a mount namespace of the test's own."""
     need('guestfish', 'unshare')
     if subprocess.run(['unshare', '--mount', 'true'], capture_output=True, check=False).returncode:

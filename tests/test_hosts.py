@@ -242,7 +242,7 @@ def test_stops_and_starts_where_the_nodes_are(place):
     assert re.search('^twin +frontend +running ', place.site.run('vc-status').stdout.decode(), re.M)
 
 
-def test_a_host_that_is_down_is_named_and_left_out(place):
+def test_row_31_a_host_that_is_down_is_named_and_left_out(place):
     down = place.lab.hosts[2]
     document = place.document('wide')
     down.stop()
@@ -288,7 +288,7 @@ def test_a_dependency_on_a_port_of_a_public_address(place):
     assert place.virsh(host, 'domstate', 'plain-compute-0').strip() == 'running'
 
 
-def test_domains_that_are_not_ours_count_as_taken(place):
+def test_row_25_domains_that_are_not_ours_count_as_taken(place):
     """Powered off or running."""
     def free():
         line = place.site.fails('vc-allocate', '--num-cpus', 10_000, status=3,

@@ -41,7 +41,7 @@ def feed(running, document):
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_staging_leaves_nothing(site, how):
+def test_row_33_interrupted_staging_leaves_nothing(site, how):
     # Enough to unpack that the signal comes in the middle.
     raw = site.vc_in.parent / 'calit2-119-222.img.gz'
     with open(raw, 'wb') as file:
@@ -59,7 +59,7 @@ def test_interrupted_staging_leaves_nothing(site, how):
 
 
 @pytest.mark.parametrize('delay', [0.05 * count for count in range(1, 13)])
-def test_killed_injection_is_made_good_by_a_re_run(site, delay):
+def test_row_28_killed_injection_is_made_good_by_a_re_run(site, delay):
     document = site.document(site.entry, 'vc-allocate')
     running = start(site, 'vc-inject')
     feed(running, document)

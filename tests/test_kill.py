@@ -113,7 +113,7 @@ def sites(site, little_image):
 
 
 @pytest.mark.parametrize('ends', [60, pytest.param(400, marks=pytest.mark.long)])
-def test_a_killed_tool_runs_again_and_nothing_leaks(sites, ends):
+def test_row_22_28_a_killed_tool_runs_again_and_nothing_leaks(sites, ends):
     """``ends`` in all, every other by SIGTERM; each tool's part is evenly spaced over its steps."""
     need_fuse()
     done = subprocess.run([*KILL_AT, 'KILL', '0', '/bin/true'], capture_output=True, check=False)

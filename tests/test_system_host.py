@@ -79,7 +79,7 @@ def test_a_vlan_on_a_bridge_whose_libvirt_cannot(site, host):
     assert virsh(host, 'list', '--all', '--name').split() == []
 
 
-def test_a_libvirtd_that_is_gone(site, host):
+def test_row_31_a_libvirtd_that_is_gone(site, host):
     document = site.document(site.entry, 'vc-boot', 2)
     host.stop()
     told = site.run('vc-status')

@@ -57,7 +57,7 @@ def test_no_cpus_is_a_frontend_alone(site, document):
         == ['frontend']
 
 
-def test_two_clusters_share_nothing(site, document):
+def test_row_06_two_clusters_share_nothing(site, document):
     first, second = (etree.fromstring(allocate(site, document, num_cpus=3).stdout)
                      for _ in range(2))
     assert first.find('cluster').get('name') != second.find('cluster').get('name')
@@ -74,13 +74,13 @@ def test_a_name_is_given_once(site, document):
 
 
 @pytest.mark.parametrize('name', ['../x', 'a b;$(id)', '-x', 'ü', 'x/y', '.'])
-def test_refuses_bad_names(site, document, name):
+def test_row_07_refuses_bad_names(site, document, name):
     assert 'is not a name' in site.fails('vc-allocate', '--num-cpus=0', f'--name={name}',
                                          input=document)
 
 
 @pytest.mark.parametrize('number', ['-1', '1e9', '1_0', '../..', '', '1.5', '٣', '99999999999'])
-def test_refuses_what_is_no_number_of_cpus(site, document, number):
+def test_row_26_what_is_no_number_of_cpus(site, document, number):
     line = site.fails('vc-allocate', f'--num-cpus={number}', input=document, status=2)
     assert '--num-cpus must be a whole number' in line
 
@@ -91,7 +91,7 @@ def test_too_many_cpus(site, document):
     assert site.clusters() == []
 
 
-def test_pools_run_dry(site, document):
+def test_row_25_pools_run_dry(site, document):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('ssh_ports = 24650-24650\n')
     allocate(site, document, num_cpus=0)
@@ -123,7 +123,7 @@ def test_private_pool(site, document):
     (b'ssh-rsa nonsense\n', 'is not a public key'),
     (b'\xff\xfe', 'is not a public key'),
 ])
-def test_refuses_keys(site, document, content, reason):
+def test_row_27_refuses_keys(site, document, content, reason):
     path = site.folder / 'bad.pub'
     if content is not None:
         path.write_bytes(content)
@@ -131,7 +131,7 @@ def test_refuses_keys(site, document, content, reason):
     assert site.clusters() == []
 
 
-def test_takes_several_keys_with_odd_comments(site, document):
+def test_row_27_takes_several_keys_with_odd_comments(site, document):
     key = b' '.join(site.key.read_bytes().split()[:2])
     site.key.write_bytes(b'# mine\r\n' + key + b' a <&>"\' b\r\n\r\n' + key + b' second\r\n')
     told = allocate(site, document, '--key', site.key).stdout
@@ -139,7 +139,7 @@ def test_takes_several_keys_with_odd_comments(site, document):
         [key.decode() + ' a <&>"\' b', key.decode() + ' second']
 
 
-def test_twenty_at_once_on_pools_for_twelve(site, document):
+def test_row_24_twenty_at_once_on_pools_for_twelve(site, document):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('ssh_ports = 24700-24711\n')
     document = document.replace(b'1048576</memory>', b'65536</memory>')

@@ -54,7 +54,7 @@ def test_domains_are_valid_for_libvirt(site, document, node):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_nothing_of_the_author_survives_unasked(site, document):
+def test_row_05_nothing_of_the_author_survives_unasked(site, document):
     """Of the example: its emulator, MACs, bridges, image, VNC, tty, network boot, and its type."""
     domain = printed(site, document, 'frontend')
     told = etree.tostring(domain).decode()
@@ -161,7 +161,7 @@ def test_domain_tells_its_cluster(site, document):
     assert f'cluster="{site.entry}"' in mark and 'name="frontend"' in mark
 
 
-def test_leaves_a_foreign_domain_of_our_name_alone(site, document):
+def test_row_31_leaves_a_foreign_domain_of_our_name_alone(site, document):
     name = f'{site.entry}-frontend'
     subprocess.run(['virsh', '-q', '-c', connection(), 'define', '/dev/stdin'], check=True,
                    input=f'<domain type="qemu"><name>{name}</name><memory>65536</memory>'
@@ -245,7 +245,7 @@ def test_status_of_many_clusters_asks_a_host_once(site):
     assert (site.folder / 'count').read_text() == 'x\n'
 
 
-def test_a_host_that_does_not_answer(site, document):
+def test_row_31_a_host_that_does_not_answer(site, document):
     boot(site, document, '--node', 'frontend')
     text = site.conf.read_text()
     gone = 'qemu+unix:///system?socket=/nonexistent'
@@ -270,7 +270,7 @@ def test_a_host_that_does_not_answer(site, document):
     assert mine(site) == [] and site.clusters() == []
 
 
-def test_timeout_names_the_nodes_and_stops_nothing(site, document):
+def test_row_32_timeout_names_the_nodes_and_stops_nothing(site, document):
     done = site.run('vc-boot', '--paused', '--no-wait', '--wait', '--timeout', 1, input=document,
                     status=1)
     assert not done.stdout

@@ -115,7 +115,7 @@ def test_makes_a_half_made_disk_anew(site, document):
     (['mkdir /root/vc-out.xml'], '/root/vc-out.xml is a directory'),
     (['symlink /root/.ssh /etc'], '/root/.ssh is not a directory'),
 ])
-def test_refuses_images_with_traps(site, harm, reason):
+def test_row_18_19_refuses_images_with_traps(site, harm, reason):
     path = make_image(site.folder / 'trap.img', [('etc/shadow', b'secret')])
     subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'],
                    input='\n'.join(harm).encode(), check=True, capture_output=True)
@@ -128,7 +128,7 @@ def test_refuses_images_with_traps(site, harm, reason):
     assert processes(site) == [] and mounts(site) == []
 
 
-def test_a_link_at_the_target_is_removed_not_followed(site):
+def test_row_19_a_link_at_the_target_is_removed_not_followed(site):
     path = make_image(site.folder / 'link.img', [('etc/shadow', b'secret')])
     subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True,
                    input=b'symlink /root/vc-out.xml /etc/shadow\n', capture_output=True)
@@ -139,7 +139,7 @@ def test_a_link_at_the_target_is_removed_not_followed(site):
     assert b'Type: regular' in inside(disk, 'stat', '/root/vc-out.xml')
 
 
-def test_a_full_file_system_is_an_error(site):
+def test_row_18_a_full_file_system(site):
     path = make_image(site.folder / 'full.img')
     # debugfs says nothing and returns 0 when there is no block left.
     (site.folder / 'filler').write_bytes(os.urandom(13 << 20))
@@ -160,7 +160,7 @@ def test_a_full_file_system_is_an_error(site):
     assert 'frontend.qcow2' not in os.listdir(site.temp / 'clusters' / site.entry)
 
 
-def test_refuses_without_the_staged_image_or_the_reservation(site, document):
+def test_row_30_without_the_staged_image_or_the_reservation(site, document):
     image = etree.fromstring(document).find('image').get('path')
     os.rename(image, f'{image}.away')
     assert 'is missing: run vc-stage again' in site.fails('vc-inject', input=document)
@@ -170,7 +170,7 @@ def test_refuses_without_the_staged_image_or_the_reservation(site, document):
 
 
 @pytest.mark.guest
-def test_libguestfs_writes_what_debugfs_may_not(site):
+def test_row_19_20_libguestfs_writes_what_debugfs_may_not(site):
     """A file system with a feature outside the list: the appliance, a guest of its own."""
     need('guestfish')
     path = make_image(site.folder / 'inline.img', [('etc/shadow', b'secret')], size='48M',

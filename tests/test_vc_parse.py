@@ -86,14 +86,14 @@ def test_refuses(site, change, reason):
     ('pipe.img', 'is not a regular file'),
     ('none.img', 'No such file or directory'),
 ])
-def test_refuses_image_paths(site, file, reason):
+def test_row_08_refuses_image_paths(site, file, reason):
     (site.vc_in.parent / 'link.img').symlink_to('/etc/passwd')
     os.mkfifo(site.vc_in.parent / 'pipe.img')
     edit(site, put('compute/domain/devices/disk/source', file=file))
     assert reason in site.fails('vc-parse', site.vc_in)
 
 
-def test_refuses_what_is_too_large(site):
+def test_row_02_refuses_what_is_too_large(site):
     site.vc_in.write_bytes(site.vc_in.read_bytes() + b' ' * (1 << 20))
     assert 'is larger than 1 MiB' in site.fails('vc-parse', site.vc_in)
 
@@ -113,3 +113,18 @@ def test_file_outside_the_database_has_no_name(site):
     shutil.copy(DATA / 'vc-in.xml', folder)
     source = etree.fromstring(site.run('vc-parse', folder / 'vc-in.xml').stdout).find('source')
     assert dict(source.attrib) == {'path': f'{folder}/vc-in.xml'}
+
+
+@pytest.mark.parametrize('hidden', ['<!-- -->', '<?target data?>'])
+def test_row_04_comments_change_no_value(site, hidden):
+    """Half a word before a comment is not the word."""
+    text = site.vc_in.read_text()
+    plain = etree.fromstring(site.document(site.entry, 'vc-allocate', 2))
+    site.run('vc-clean', site.entry)
+    changed = text.replace('<memory>1048576<', f'<memory>1048{hidden}576<').replace('<type>hvm<', f'<type>h{hidden}vm<') \
+        .replace('<driver>rocks6_client<', f'<driver>rocks6{hidden}_client<').replace('>10.1.1.1<', f'>10.1{hidden}.1.1<')
+    assert changed.count(hidden) == 6
+    site.vc_in.write_text(changed)
+    told = etree.fromstring(site.document(site.entry, 'vc-allocate', 2))
+    for what in ('cluster/node/@memory', 'cluster/node/interface/@ip', 'image/@path'):
+        assert told.xpath(what) == plain.xpath(what), what

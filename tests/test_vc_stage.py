@@ -87,7 +87,7 @@ def test_again_does_nothing_and_a_changed_source_is_noticed(site):
     assert second != path and os.stat(path) == made
 
 
-def test_remakes_an_image_that_was_removed_or_shrunk(site):
+def test_row_30_remakes_an_image_that_was_removed_or_shrunk(site):
     first = site.run('vc-stage', input=parsed(site)).stdout
     path = staged(first)['frontend'].get('path')
     for harm in (os.unlink, lambda path: os.truncate(path, 4096)):
@@ -132,7 +132,7 @@ def sectors(count):
     (gzip.compress(bytes(512 * 9)), 'has no partition table'),
     (gzip.compress(bytes(2 << 20)), 'unpacks to more than 1048576 bytes'),
 ], ids=['truncated', 'crc', 'trailing', 'empty gz', 'empty', 'odd', 'qcow2', 'no table', 'bomb'])
-def test_refuses_damaged_images_and_leaves_nothing(site, content, reason):
+def test_row_09_10_11_12_13_damaged_images(site, content, reason):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('image_max_size = 1M\n')
     (site.vc_in.parent / 'calit2-119-222.img.gz').write_bytes(content)
@@ -140,7 +140,7 @@ def test_refuses_damaged_images_and_leaves_nothing(site, content, reason):
     assert files(site) == []
 
 
-def test_accepts_several_members(site, little_image):
+def test_row_10_accepts_several_members(site, little_image):
     raw = gzip.decompress(little_image.read_bytes())
     half = len(raw) // 2
     (site.vc_in.parent / 'calit2-119-222.img.gz').write_bytes(
@@ -154,7 +154,7 @@ def test_accepts_several_members(site, little_image):
     ('type=8e', 'partition 1 is an LVM physical volume'),
     ('type=fd', 'partition 1 is a RAID member'),
 ])
-def test_refuses_partitions_of_other_kinds(site, table, reason):
+def test_row_15_refuses_partitions_of_other_kinds(site, table, reason):
     set_image(site, pack(make_image(site.folder / 'other.img', table=table)))
     assert reason in site.fails('vc-stage', input=parsed(site))
     assert files(site) == []
@@ -172,7 +172,7 @@ def harm(path, *commands):
     (['set_super_value blocks_count 999999'], 'damaged|larger than partition 1'),
     (['clri /root'], 'the file system is damaged'),
 ])
-def test_refuses_unsound_file_systems(site, commands, reason):
+def test_row_16_refuses_unsound_file_systems(site, commands, reason):
     path = make_image(site.folder / 'harmed.img')
     harm(path, *commands)
     set_image(site, pack(path))
@@ -181,7 +181,7 @@ def test_refuses_unsound_file_systems(site, commands, reason):
     assert files(site) == []
 
 
-def test_replays_the_journal_of_the_copy(site):
+def test_row_17_replays_the_journal_of_the_copy(site):
     path = make_image(site.folder / 'crashed.img', [('etc/hostname', b'old\n')])
     # Journal an empty transaction and leave it: the superblock then needs recovery.
     harm(path, 'journal_open', 'journal_write -b 14000 /dev/zero', 'journal_close')

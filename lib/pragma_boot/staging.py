@@ -59,13 +59,18 @@ def _whole(at, record):
 
 
 def check(image):
-    """Raise Failure unless the staged file of an <image> is there as it was made."""
+    """Raise Failure unless the staged file of an <image> is there as it was made.
+
+    Its time of modification is its source's (make_record), so that one made again is as good, and
+    one that was put in its place is not.
+    """
     path = image.get('path')
     try:
         found = os.stat(path)
     except OSError:
         raise Failure(f"staged image '{path}' is missing: run vc-stage again") from None
-    if found.st_size != int(image.get('size')) or found.st_mode & 0o222:
+    same = image.get('modified') in (None, str(found.st_mtime_ns))
+    if not same or found.st_size != int(image.get('size')) or found.st_mode & 0o222:
         raise Failure(f"staged image '{path}' was changed after it was made: "
                       'remove it and run vc-stage again')
 
@@ -105,8 +110,11 @@ def make_record(record, source, chosen, most):
             path = os.path.join(at, _name(source, digest, removals))
             # One of the same content that is whole may be in use: it stays.
             if not os.path.exists(path) or os.path.getsize(path) != size:
+                modified = os.stat(source).st_mtime_ns
+                os.utime(file.fileno(), ns=(modified, modified))
                 files.settle(file, draft, path, 0o444)
         found = etree.Element('image', role='', source=source, path=path, size=str(size),
+                              modified=str(os.stat(path).st_mtime_ns),
                               offset=str(part.offset), length=str(part.length),
                               filesystem=part.filesystem, inject=part.inject)
         files.write(os.path.join(at, f'{record}.xml'), etree.tostring(found) + b'\n')
