@@ -157,6 +157,13 @@ test: setup $(pragma)/images/debian/debian.img.gz ## run the tests, real guests 
 test-quick: setup ## run the tests that boot no guest
 	$(Q)cd $(pragma) && $(pytest) -m 'not guest and not long' $(PYTEST)
 
+soak: CLUSTERS ?= 100
+soak: SECONDS ?= 900
+
+.PHONY: soak
+soak: setup ## CLUSTERS=100 SECONDS=900: clusters that come and go, killed at random; nothing may be left
+	$(Q)$(venv)/bin/python $(pragma)/tests/soak.py --clusters $(CLUSTERS) --seconds $(SECONDS)
+
 .PHONY: test-long
 test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, those that take many minutes included
 	$(Q)cd $(pragma) && $(pytest) $(PYTEST)
