@@ -12,11 +12,13 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, SCRATCH, do_without, lines, make_image, need, need_fuse, pack
 from lxml import etree
+from pragma_boot.lock import exclusive
 from test_system_host import host  # noqa: F401
 from test_vc_inject import disks, inside, mounts, processes, use_image
 from test_vc_stage import files, parsed, set_image, staged
@@ -201,18 +203,39 @@ def test_row_17_a_journal_brings_nothing_old_back(site, tmp_path):
     subprocess.run(['e2fsck', '-fn', raw], check=True, capture_output=True)
 
 
+def fill_inodes(site, path):
+    """Take all inodes of the file system of a raw image."""
+    told = subprocess.run(['dumpe2fs', '-h', f'{path}?offset={START}'], check=True, capture_output=True).stdout
+    free = int(re.search(rb'Free inodes: +(\d+)', told)[1])
+    (site.folder / 'x').write_text('x')
+    debugfs(path, *(f'write {site.folder}/x file{count}' for count in range(free)))
+
+
 def test_row_18_no_inode_is_left(site):
     need_fuse()
     path = make_image(site.folder / 'inodes.img', mkfs=('mke2fs', '-t', 'ext4', '-N', '16'))
-    free = int(re.search(rb'Free inodes: +(\d+)', subprocess.run(
-        ['dumpe2fs', '-h', f'{path}?offset={START}'], check=True, capture_output=True).stdout)[1])
-    (site.folder / 'x').write_text('x')
-    debugfs(path, *(f'write {site.folder}/x file{count}' for count in range(free)))
+    fill_inodes(site, path)
     use_image(site, pack(path))
     document = site.document(site.entry, 'vc-allocate', 0)
     assert "node 'frontend'" in site.fails('vc-inject', input=document)
     assert not (site.temp / 'clusters' / site.entry / 'frontend.qcow2').exists()
     assert processes(site) == [] and mounts(site) == []
+
+
+@pytest.mark.parametrize('shim, reason', [
+    ('case " $* " in *" -w "*) sed "s/^write in0 /write in1 /" | {real} "$@";; *) exec {real} "$@";; esac',
+     'does not read back as written'),
+    ('echo "ext2fs_something: it went wrong" >&2; exec {real} "$@"', 'it went wrong'),
+], ids=['reads back', 'complains'])
+def test_row_18_each_guard_alone(site, monkeypatch, shim, reason):
+    """A debugfs that writes something else and says nothing; and one that complains of what it did well."""
+    need_fuse()
+    document = site.document(site.entry, 'vc-allocate', 0)
+    (site.folder / 'bin').mkdir()
+    (site.folder / 'bin' / 'debugfs').write_text(f'#!/bin/sh\n{shim.format(real=shutil.which("debugfs"))}\n')
+    (site.folder / 'bin' / 'debugfs').chmod(0o755)
+    monkeypatch.setenv('PATH', f"{site.folder}/bin:{os.environ['PATH']}")
+    assert reason in site.fails('vc-inject', input=document)
 
 
 @pytest.mark.parametrize('harm', [('rmdir root', 'write /etc/hostname root'), ('rmdir root',)],
@@ -276,6 +299,19 @@ def test_row_21_no_word_of_others_reaches_a_shell(site):
     assert set(disks(told)) == {'frontend', 'compute-0'}
     assert [path for path in site.folder.rglob('pwned')] == []
     assert not (Path.cwd() / 'pwned').exists()
+
+
+def test_row_24_waits_for_the_ledgers_lock(site):
+    """Nothing is reserved as long as somebody else holds it."""
+    document = site.document(site.entry, 'vc-stage')
+    with exclusive(site.temp / 'lock'):
+        running = subprocess.Popen([ROOT / 'bin/vc-allocate', '--num-cpus', '1'], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, env=site.environment())
+        running.stdin.write(document)
+        running.stdin.close()
+        time.sleep(1)
+        assert running.poll() is None and site.clusters() == []
+    assert running.stdout.read() and running.wait() == 0 and len(site.clusters()) == 1
 
 
 @pytest.mark.parametrize('num_cpus, netmask, status', [
