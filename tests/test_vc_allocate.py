@@ -115,6 +115,16 @@ def test_private_pool(site, document):
     assert "pool 'private' (10.1.1.0/30) has 1 addresses" in line
 
 
+@pytest.mark.parametrize('address, netmask', [
+    ('10.1.1.1', '0.0.0.0'), ('10.1.1.1', '0.0.255.255'), ('10.1.1.1', '255.0.255.0'), ('10.1.1.1', '255.255.255.255'),
+    ('10.1.0.0', '255.255.0.0'), ('10.1.255.255', '255.255.0.0'), ('127.0.0.1', '255.0.0.0'),
+    ('224.0.0.1', '255.255.0.0'), ('169.254.1.1', '255.255.0.0'), ('255.255.255.1', '255.255.255.0')])
+def test_refuses_what_is_no_private_network(site, document, address, netmask):
+    changed = document.replace(b'255.255.0.0', netmask.encode()).replace(b'10.1.1.1<', f'{address}<'.encode())
+    assert 'line ' in site.fails('vc-allocate', '--num-cpus', 0, input=changed)
+    assert site.clusters() == []
+
+
 @pytest.mark.parametrize('content, reason', [
     (None, 'No such file or directory'),
     (b'', 'has no public key in it'),

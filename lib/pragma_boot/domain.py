@@ -1,7 +1,7 @@
 """The libvirt domain of a node: rebuilt for this host, with only what is allowed of its author's.
 
-Nothing of an author's <domain> gets here unless it stands in one of the tables below, so that no
-path, address, bridge or device of another host, or a hostile one, survives.
+Of an author's <domain> only what is permitted gets here, so that no path, address, bridge or device
+of another host, or a hostile one, survives.
 """
 from lxml import etree
 
@@ -9,21 +9,7 @@ from . import session
 from .document import domain as author_of
 from .document import image
 from .host import METADATA
-
-FEATURES = ('acpi', 'apic', 'pae')
-"""Flags of the board that a guest's kernel may have been installed for."""
-
-MACHINES = ('pc', 'q35')
-"""Families of machine type; libvirt turns each into this host's newest. 'pc' has the IDE bus."""
-
-DISK_BUSES = {'ide': 'hda', 'sata': 'sda', 'scsi': 'sda', 'virtio': 'vda'}
-"""Buses that the author's image may be bound to by its boot loader and fstab, with the first
-disk's name on each."""
-
-CARDS = {'virtio': 'virtio-net-pci', 'e1000': 'e1000', 'e1000e': 'e1000e', 'rtl8139': 'rtl8139'}
-"""Models of network card that the image may have the only driver for: libvirt's names, QEMU's."""
-
-CLOCKS = ('utc', 'localtime')
+from .permit import CARDS, DISK_BUSES, FEATURES, permitted
 
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
 
@@ -46,8 +32,8 @@ def build(root, node, acceleration, console, started):
     the time that its metadata tells, in seconds since the epoch.
     """
     import uuid
-    author = author_of(root, node.get('role'))
-    machine = _machine(author)
+    author = permitted(author_of(root, node.get('role')))
+    machine = author.xpath('string(os/type/@machine)') or 'pc'
     cards = node.findall('interface')
     domain = etree.Element('domain', type='kvm' if acceleration == 'kvm' else 'qemu',
                            nsmap={'qemu': QEMU})
@@ -69,9 +55,7 @@ def build(root, node, acceleration, console, started):
             etree.SubElement(features, flag)
     etree.SubElement(domain, 'cpu',
                      mode='host-passthrough' if acceleration == 'kvm' else 'maximum')
-    clock = author.find('clock')
-    offset = clock.get('offset') if clock is not None else None
-    etree.SubElement(domain, 'clock', offset=offset if offset in CLOCKS else 'utc')
+    etree.SubElement(domain, 'clock', offset=author.xpath('string(clock/@offset)') or 'utc')
     for event, action in (('poweroff', 'destroy'), ('reboot', 'restart'), ('crash', 'destroy')):
         _add(domain, f'on_{event}', action)
     _add_devices(etree.SubElement(domain, 'devices'), root, node, author, console)
@@ -84,13 +68,6 @@ def _add(parent, tag, content, **attributes):
     element = etree.SubElement(parent, tag, **attributes)
     element.text = content
     return element
-
-
-def _machine(author):
-    """The family of the author's machine type: pc-q35-7.2 is 'q35', all else 'pc'."""
-    machine = author.find('os/type')
-    asked = (machine.get('machine') if machine is not None else None) or ''
-    return 'q35' if 'q35' in asked.split('-') else 'pc'
 
 
 def _add_devices(devices, root, node, author, console):
@@ -106,10 +83,7 @@ def _add_devices(devices, root, node, author, console):
         # All nodes have it: it stays root's, and no QEMU may write to it.
         etree.SubElement(source, 'seclabel', model='dac', relabel='no')
     etree.SubElement(backing, 'backingStore')
-    target = author.find('devices/disk/target')
-    bus = target.get('bus') if target is not None else None
-    if bus not in DISK_BUSES:
-        bus = 'virtio'
+    bus = author.xpath('string(devices/disk/target/@bus)') or 'virtio'
     etree.SubElement(disk, 'target', dev=DISK_BUSES[bus], bus=bus)
     if bus == 'scsi':
         etree.SubElement(devices, 'controller', type='scsi', model='virtio-scsi')
@@ -129,12 +103,10 @@ def _add_cards(domain, author, cards, machine):
     multicast socket to no local address, and a user-mode network to no port of the host, which
     are what keeps both on the loopback interface.
     """
-    models = [card.find('model') for card in author.findall('devices/interface')]
+    models = [card.xpath('string(model/@type)') for card in author.findall('devices/interface')]
     arguments = []
     for index, card in enumerate(cards):
-        model = models[index].get('type') if models[index:] and models[index] is not None else None
-        if model not in CARDS:
-            model = 'virtio'
+        model = next(iter(models[index:index + 1]), '') or 'virtio'
         slot = f'{FIRST_SLOT + index:#x}'
         if card.get('port'):
             arguments += _socket_card(card, CARDS[model], 'pcie.0' if machine == 'q35' else 'pci.0',
@@ -175,20 +147,3 @@ def _card(card, model, slot):
     etree.SubElement(interface, 'address', type='pci', domain='0x0000', bus='0x00', slot=slot,
                      function='0x0')
     return interface
-
-
-KEPT = frozenset((
-    'name', 'uuid', 'memory', 'vcpu', 'os', 'os/type', 'os/boot', 'features', 'clock', 'devices',
-    'devices/disk', 'devices/disk/driver', 'devices/disk/source', 'devices/disk/target',
-    'devices/interface', 'devices/interface/model', *(f'features/{flag}' for flag in FEATURES)))
-"""Elements of an author's <domain> that are carried over, or that have a new one in their place."""
-
-
-def dropped(author, above=''):
-    """The elements of an author's <domain> that are not carried over, as sorted paths, for -v."""
-    found = set()
-    for element in author.iterchildren(etree.Element):
-        path = above + etree.QName(element).localname
-        found |= {path} - KEPT
-        found |= set(dropped(element, f'{path}/'))
-    return sorted(found)

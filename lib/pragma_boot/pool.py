@@ -48,6 +48,12 @@ def _subnet(address, netmask):
     return ipaddress.IPv4Network(f'{address}/{netmask}', strict=False)
 
 
+def _usable(subnet):
+    """Whether hosts can have the addresses of a subnet (RFC 6890)."""
+    return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local or subnet.is_unspecified
+                or subnet.is_reserved)
+
+
 def private_addresses(root, count):
     """The private network's netmask, and the addresses of the frontend and ``count`` others.
 
@@ -61,6 +67,9 @@ def private_addresses(root, count):
     except ValueError as error:
         raise Failure(f'line {network.sourceline}: the private network is wrong: {error}') from None
     frontend = ipaddress.IPv4Address(address)
+    # ipaddress takes 0.0.255.255 for 255.255.0.0; and a subnet of everything has every route.
+    if str(subnet.netmask) != netmask or subnet.prefixlen < 8 or not _usable(subnet):
+        raise Failure(f"line {network.sourceline}: '{address}' with netmask '{netmask}' is no private network")
     if subnet.prefixlen > 30 or frontend in (subnet.network_address, subnet.broadcast_address):
         raise Failure(f"line {network.sourceline}: '{address}' is no host's address in {subnet}")
     if count > subnet.num_addresses - 3:

@@ -4,30 +4,11 @@ import stat
 
 from lxml import etree
 
+from . import permit
 from .document import ROLES, put, rules_of
 from .failure import Failure, cause
 
 LIBVIRT_SCHEMA = '/usr/share/libvirt/schemas/domain.rng'
-
-DANGEROUS = {
-    'devices/filesystem': "shares a folder of the host",
-    'devices/hostdev': "takes a device of the host",
-    'devices/redirdev': "takes a device of the host",
-    'devices/smartcard': "takes a device of the host",
-    'devices/shmem': "shares memory with the host",
-    'os/kernel': "boots a file of the host",
-    'os/initrd': "boots a file of the host",
-    'os/loader': "boots a file of the host",
-    'os/nvram': "boots a file of the host",
-    'devices/interface/script': "runs a script of the host",
-    'devices/interface/downscript': "runs a script of the host",
-    '{http://libvirt.org/schemas/domain/qemu/1.0}commandline': "adds to QEMU's command line",
-    '{http://libvirt.org/schemas/domain/qemu/1.0}override': "adds to QEMU's command line",
-}
-"""Elements of a <domain> that reach into the host (faults.md, row 5): refused, with the reason."""
-
-HOST_CHANNELS = ('file', 'dev', 'pipe', 'unix', 'tcp', 'udp', 'spiceport', 'nmdm')
-"""Types of a character device that are a file, a device or a port of the host."""
 
 
 def resolve(root, base, path, name=None):
@@ -40,7 +21,8 @@ def resolve(root, base, path, name=None):
     for role in ROLES:
         found = root.find(f'{role}/domain')
         if found is not None:
-            _check_domain(found, role)
+            permit.refuse(found, role)
+            _check_interfaces(found, role)
             source = _disk(found, role).find('source')
             source.set('file', _image_path(source.get('file'), base, role, parsed))
             _validate_domain(found, role)
@@ -51,17 +33,7 @@ def resolve(root, base, path, name=None):
     return root
 
 
-def _check_domain(found, role):
-    for where, reason in DANGEROUS.items():
-        bad = found.find(where)
-        if bad is not None:
-            raise Failure(f"line {bad.sourceline}: <{etree.QName(bad).localname}> of the {role} "
-                          f"is refused: it {reason}")
-    for kind in ('serial', 'parallel', 'console', 'channel'):
-        for bad in found.findall(f'devices/{kind}'):
-            if bad.get('type') in HOST_CHANNELS:
-                raise Failure(f"line {bad.sourceline}: <{kind} type='{bad.get('type')}'> of the "
-                              f"{role} is refused: it reaches a file or port of the host")
+def _check_interfaces(found, role):
     wanted = 2 if role == 'frontend' else 1
     count = len(found.findall('devices/interface'))
     if count != wanted:
