@@ -50,8 +50,8 @@ def _subnet(address, netmask):
 
 def _usable(subnet):
     """Whether hosts can have the addresses of a subnet (RFC 6890)."""
-    return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local or subnet.is_unspecified
-                or subnet.is_reserved)
+    return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local or subnet.is_reserved
+                or subnet.network_address.packed[0] == 0)
 
 
 def private_addresses(root, count):
