@@ -157,6 +157,12 @@ test: setup $(pragma)/images/debian/debian.img.gz ## run the tests, real guests 
 test-quick: setup ## run the tests that boot no guest
 	$(Q)cd $(pragma) && $(pytest) -m 'not guest and not long' $(PYTEST)
 
+fuzz: SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: setup ## SECONDS=60: feed the tools what nobody thought of
+	$(Q)$(venv)/bin/python $(pragma)/tests/fuzz.py --seconds $(SECONDS)
+
 soak: CLUSTERS ?= 100
 soak: SECONDS ?= 900
 

@@ -173,3 +173,9 @@ def test_an_allocation_that_was_killed_is_taken_over(site, document):
     (folder / '.document.xml.tmp').write_text('half')
     allocate(site, document, '--name', 'killed')
     assert 'document.xml' in os.listdir(folder)
+
+
+def test_a_message_is_one_line_that_a_terminal_shows(site, document):
+    """Whatever the word is that it tells of: no control character, no text from right to left."""
+    line = site.fails('vc-allocate', '--num-cpus=1\r\x1b[2J\x85\u202e', input=document, status=2)
+    assert line.isprintable() and r'\r\x1b[2J\x85\u202e' in line

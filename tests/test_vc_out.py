@@ -95,3 +95,8 @@ def test_unknown_node_and_unallocated_document(site, document):
     assert f"cluster '{site.entry}' has no node 'compute-9'" in \
         site.fails('vc-out', '--node', 'compute-9', input=document)
     assert 'run vc-allocate' in site.fails('vc-out', input=site.document(site.entry, 'vc-parse'))
+
+
+def test_a_document_without_a_frontend(site, document):
+    changed = document.replace(b'<node role="frontend"', b'<node role="compute"')
+    assert 'has no frontend' in site.fails('vc-out', input=changed)

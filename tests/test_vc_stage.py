@@ -206,3 +206,10 @@ def test_a_file_system_that_debugfs_does_not_know_goes_through_libguestfs(site):
 def test_zlib_is_not_gzip(site):
     (site.vc_in.parent / 'calit2-119-222.img.gz').write_bytes(zlib.compress(sectors(9)))
     assert 'is not gzip' in site.fails('vc-stage', '--types', 'frontend', input=parsed(site))
+
+
+@pytest.mark.parametrize('gone', [b' file=', b'<source file='])
+def test_a_document_whose_image_is_not_named(site, gone):
+    """As an editor of documents may leave it."""
+    changed = parsed(site).replace(gone, gone.replace(b'file', b'elif'))
+    assert 'has no image file for a frontend: run vc-parse' in site.fails('vc-stage', input=changed)

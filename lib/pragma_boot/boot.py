@@ -21,6 +21,7 @@ class Boot:
         self._ledger = ledger
         self._accelerations = accelerations
         self._view = View(hosts, ledger)
+        self._valid = set()
 
     def domain(self, node, started=0):
         """The node's libvirt domain; raises Failure where it has no disk."""
@@ -62,7 +63,10 @@ class Boot:
         if self._view.facts(node) is not None:
             host.stop(name)
         storage.of(node, self._hosts, self._ledger).empty_console(node)
-        host.start(self.domain(node, time.time()), name, paused)
+        # By libvirt's schema the first of a kind: what differs in the others is of our own making.
+        kind = node.get('role'), node.get('host')
+        host.start(self.domain(node, time.time()), name, paused, kind not in self._valid)
+        self._valid.add(kind)
         tool.detail(f"node '{node.get('name')}' is started")
 
     def _dependency(self, node):

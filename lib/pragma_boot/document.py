@@ -115,6 +115,14 @@ def domain(root, role):
     return found
 
 
+def image_file(root, role):
+    """The path of the author's image of a role; raises Failure where the document has none."""
+    path = domain(root, role).xpath('string(devices/disk/source/@file)')
+    if not os.path.isabs(path):
+        raise Failure(f"the document has no image file for a {role}: run vc-parse")
+    return path
+
+
 def image(root, role):
     """The <image> of a role; raises Failure where it was not staged."""
     found = root.find(f"image[@role='{role}']")
@@ -138,6 +146,14 @@ def nodes(root, names=()):
     if missing:
         raise Failure(f"cluster '{cluster(root).get('name')}' has no node '{min(missing)}'")
     return [node for node in found if not names or node.get('name') in names]
+
+
+def frontend(root):
+    """The frontend's <node>; raises Failure where the cluster has none."""
+    found = cluster(root).find("node[@role='frontend']")
+    if found is None:
+        raise Failure(f"cluster '{cluster(root).get('name')}' has no frontend")
+    return found
 
 
 def interface(node, network):

@@ -117,9 +117,9 @@ class Host:
         mark = self.xml(name).find(f'metadata/{{{METADATA}}}node')
         return mark.get('cluster') if mark is not None else None
 
-    def start(self, domain, name, paused=False):
-        """Define a domain and start it; what is not started is not left defined."""
-        self.virsh('define', '/dev/stdin', '--validate', input=etree.tostring(domain))
+    def start(self, domain, name, paused=False, validate=True):
+        """Define a domain, checked by libvirt's schema or not, and start it; what is not started is not left defined."""
+        self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []), input=etree.tostring(domain))
         try:
             self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
         except BaseException:

@@ -6,7 +6,7 @@ import re
 from lxml import etree
 
 from . import ROOT, confinement, files, guestfish, image, overlay, partition, process, profile, tool
-from .document import domain, text
+from .document import image_file, text
 from .failure import Failure
 from .lock import exclusive
 
@@ -22,7 +22,7 @@ def stage(root, roles, settings):
     chosen = profile.find(text(root.find('driver')))
     at = os.path.join(settings.temporary_directory, 'images')
     os.makedirs(at, exist_ok=True)
-    sources = {role: domain(root, role).find('devices/disk/source').get('file') for role in roles}
+    sources = {role: image_file(root, role) for role in roles}
     records = {role: _key(source, chosen) for role, source in sources.items()}
     for record in records.values():
         if os.path.exists(os.path.join(at, f'{record}.xml')) and not _whole(at, record):

@@ -14,8 +14,12 @@ verbose = False
 
 
 def warn(message):
-    """One line on stderr in the tool's name."""
-    line = ' '.join(str(message).split('\n'))
+    """One line on stderr in the tool's name.
+
+    What a terminal would act on instead of showing it, an author's perhaps, is written as Python would.
+    """
+    line = ''.join(one if one.isprintable() else one.encode('unicode_escape').decode()
+                   for one in ' '.join(str(message).split('\n')))
     print(f'{name}: {line}', file=sys.stderr, flush=True)
 
 
