@@ -25,7 +25,7 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
 # What tests need beyond that: a switch that knows VLANs, a tracer, GNU time for the benchmark's own test.
-TEST_PACKAGES := groff openvswitch-switch strace time
+TEST_PACKAGES := groff-base openvswitch-switch strace time
 
 ## Set-up
 
