@@ -309,8 +309,11 @@ def test_row_24_waits_for_the_ledgers_lock(site):
                                    stdout=subprocess.PIPE, env=site.environment())
         running.stdin.write(document)
         running.stdin.close()
-        time.sleep(1)
-        assert running.poll() is None and site.clusters() == []
+        # A '->' before it: who waits (proc(5), locks).
+        while not re.search(rf'-> FLOCK .* {running.pid} ', Path('/proc/locks').read_text()):
+            assert running.poll() is None
+            time.sleep(0.01)
+        assert site.clusters() == []
     assert running.stdout.read() and running.wait() == 0 and len(site.clusters()) == 1
 
 
