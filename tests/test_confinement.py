@@ -34,15 +34,12 @@ def journal(site):
     return site
 
 
-def test_programs_that_read_images_may_nothing(journal, tmp_path, monkeypatch):
+def test_programs_that_read_images_may_nothing(journal, monkeypatch):
     """Each is looked at from inside, as it begins: a witness in its place that then becomes it."""
     need_fuse()
-    site, told, path = journal, tmp_path / 'told', tmp_path / 'bin'
+    site, told, path = journal, journal.folder / 'told', journal.folder / 'bin'
     for folder in (told, path):
         folder.mkdir()
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
     told.chmod(0o777)
     for name in PROGRAMS:
         need(name)
