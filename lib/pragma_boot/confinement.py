@@ -37,10 +37,10 @@ class Confined:
         """The file system at an offset in bytes, as e2fsprogs name it (ext2fs_open2)."""
         return Confined(f'{self.device}?offset={offset}', self._wrap, self._descriptors)
 
-    def run(self, argv, subject, input=None, statuses=(0,)):
-        """Run ``argv`` to its end, confined; as process.run does."""
+    def run(self, argv, subject, input=None, statuses=(0,), descriptors=()):
+        """Run ``argv`` to its end, confined, with ``descriptors`` open too; as process.run does."""
         return process.run(argv, subject, input, statuses=statuses, wrap=self._wrap,
-                           descriptors=self._descriptors)
+                           descriptors=(*self._descriptors, *descriptors))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
-"""Writing files into an ext2/3/4 file system by debugfs(8), and reading them back."""
+"""Reading and writing files of an ext2/3/4 file system by debugfs(8)."""
 import os
 import re
+from typing import NamedTuple
 
 from . import process
 from .failure import Failure
@@ -8,6 +9,99 @@ from .scratch import require, save, verify
 
 BANNER = re.compile(r'debugfs \d[\w.]* \(|Allocated inode: \d+$')
 """All that debugfs says on stderr when every command succeeded: it returns 0 on failed ones too."""
+
+NAME = re.compile(r'[A-Za-z0-9_.+@][A-Za-z0-9_.:+@-]*')
+"""Names of an image's that may be words of a command: debugfs reads none of them otherwise."""
+
+LABEL = 'security.selinux'
+"""The attribute without which SELinux lets nobody at a file."""
+
+
+class Entry(NamedTuple):
+    """A file or folder of the guest: its mode with the type (stat(2)), its owners, its size in bytes."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+
+
+def is_name(name):
+    """Whether ``name`` may be a word of a command, and leads to no other folder."""
+    return bool(NAME.fullmatch(name)) and name not in ('.', '..')
+
+
+def listing(volume, folders, subject):
+    """What ``folders`` of a Confined hold: {folder: {name: Entry}}, {} for one that is not there.
+
+    Links above a folder's last name are followed. Names that are no word of a command are left out.
+    """
+    done = volume.run(['debugfs', '-f', '-', volume.device], subject,
+                      input=''.join(f'ls -p {folder}\n' for folder in folders).encode())
+    found, now, left = {}, None, list(folders)
+    for line in done.stdout.decode(errors='replace').split('\n'):
+        # No name has a '/', so that one with a newline in it looks like neither kind of line.
+        entry = re.fullmatch(r'/\d+/(\d+)/(\d+)/(\d+)/([^/]+)/(\d*)/', line)
+        if left and line == f'debugfs: ls -p {left[0]}':
+            now = found.setdefault(left.pop(0), {})
+        elif entry and is_name(entry[4]):
+            now[entry[4]] = Entry(int(entry[1], 8), int(entry[2]), int(entry[3]), int(entry[5] or 0))
+    require(not left, subject, f'debugfs: {process.last_line(done)}')
+    return found
+
+
+def content(volume, path, entry, subject):
+    """The bytes of a file whose Entry a listing has; raises Failure where they are not all there."""
+    done = volume.run(['debugfs', '-R', f'cat {path}', volume.device], subject)
+    require(len(done.stdout) == entry.size, subject, f"cannot read '{path}': {process.last_line(done)}")
+    return done.stdout
+
+
+def mend(volume, edits, there, moment, subject):
+    """Remove and rewrite files of a Confined: ``edits`` has each one's new bytes, None to remove it.
+
+    ``there`` is the listing of their folders. A file is rewritten as a new one in its place, of the
+    old one's mode, owners and label, so that its other names, if it has any, keep the old bytes.
+    """
+    commands, descriptors = [f'set_current_time @{moment}'], []
+    try:
+        for path, data in edits.items():
+            folder, name = os.path.split(path)
+            if data is not None:
+                entry, label = there[folder][name], _label(volume, path, subject)
+                source = _in_memory(data, descriptors)
+            commands.append(f'rm {path}')
+            if data is not None:
+                commands += [f'cd {folder}', f'write {source} {name}',
+                             f'set_inode_field {path} mode 0{entry.mode:o}',
+                             f'set_inode_field {path} uid {entry.uid}', f'set_inode_field {path} gid {entry.gid}']
+                if label:
+                    commands.append(f'ea_set -f {_in_memory(label, descriptors)} {path} {LABEL}')
+        if edits:
+            _run(volume, commands, subject, write=True, descriptors=descriptors)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    now = listing(volume, sorted({os.path.dirname(path) for path in edits}), subject)
+    for path, data in edits.items():
+        folder, name = os.path.split(path)
+        entry = now[folder].get(name)
+        wanted = None if data is None else there[folder][name]._replace(size=len(data))
+        require(entry == wanted and (data is None or content(volume, path, entry, subject) == data), subject,
+                f"'{path}' is not as mended: is the file system full?")
+
+
+def _in_memory(data, descriptors):
+    """The name by which a confined program reads ``data``; its open file is added to ``descriptors``."""
+    descriptors.append(os.memfd_create('pragma'))
+    os.pwrite(descriptors[-1], data, 0)
+    return f'/dev/fd/{descriptors[-1]}'
+
+
+def _label(volume, path, subject):
+    """The SELinux label of a file, empty where it has none."""
+    done = volume.run(['debugfs', '-R', f'ea_get -x -V {path} {LABEL}', volume.device], subject)
+    return bytes.fromhex(done.stdout.decode())
 
 
 def write(volume, scratch, files, subject):
@@ -54,9 +148,9 @@ def places(volume, file, subject):
     return [(block * size, min(size, length - index * size)) for index, block in enumerate(blocks)]
 
 
-def _run(volume, commands, subject, write=False):
+def _run(volume, commands, subject, write=False, descriptors=()):
     done = volume.run(['debugfs', *(['-w'] if write else []), '-f', '-', volume.device], subject,
-                      input='\n'.join(commands).encode() + b'\n', statuses=None)
+                      input='\n'.join(commands).encode() + b'\n', statuses=None, descriptors=descriptors)
     complaints = [line for line in done.stderr.decode(errors='replace').splitlines()
                   if line.strip() and not BANNER.match(line)]
     if complaints or done.returncode:

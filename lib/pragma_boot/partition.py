@@ -96,6 +96,13 @@ def needs_recovery(path, partition):
         return 'needs_recovery' in _superblock(image.at(partition.offset), partition.length, f"'{path}'")
 
 
+def written(path, partition):
+    """When an ext2/3/4 file system was last written, in seconds since the epoch: s_wtime, at least 1."""
+    with open(path, 'rb') as file:
+        file.seek(partition.offset + 1024 + 0x30)
+        return max(1, int.from_bytes(file.read(4), 'little'))
+
+
 def check(volume, subject):
     """Raise Failure unless the ext2/3/4 file system in a Confined is sound (e2fsck -fn)."""
     done = volume.run(['e2fsck', '-f', '-n', volume.device], subject, statuses=None)

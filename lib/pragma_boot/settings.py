@@ -10,6 +10,7 @@ DEFAULTS = {
     'drivers_path': os.path.join(ROOT, 'drivers'),
     've_driver': 'kvm',
     'temporary_directory': '',
+    'profiles_path': '',
     'base_path': os.path.join(ROOT, 'images'),
     'hosts': 'qemu:///session',
     'session_user': 'libvirt-qemu',

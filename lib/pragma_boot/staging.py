@@ -19,7 +19,7 @@ def stage(root, roles, settings):
     GNU Make decides what is missing and makes several at a time. A record's name tells its
     source file as it is now, and the profile, so that a record that is there is up to date.
     """
-    chosen = profile.find(text(root.find('driver')))
+    chosen = profile.find(text(root.find('driver')), settings['profiles_path'] and settings.path_of('profiles_path'))
     at = os.path.join(settings.temporary_directory, 'images')
     os.makedirs(at, exist_ok=True)
     sources = {role: image_file(root, role) for role in roles}
@@ -36,8 +36,19 @@ def stage(root, roles, settings):
     for role, record in records.items():
         found = _read(at, record)
         found.set('role', role)
+        _tell(found, chosen)
         images.append(found)
     return images
+
+
+def _tell(found, chosen):
+    """Say what of an <image> the guest profile changed, under -v, and where it could change nothing."""
+    subject = f"image '{found.get('source')}'"
+    for change in found.findall('change'):
+        tool.detail(f'{subject}: {change.text}')
+    if found.get('inject') != 'debugfs' and profile.read(chosen):
+        tool.warn(f"{subject}: guest profile '{os.path.basename(chosen)}' is not applied: "
+                  'it mends ext2/3/4 of the usual features alone')
 
 
 def _key(source, chosen):
@@ -101,13 +112,13 @@ def make_record(record, source, chosen, most):
     with exclusive(os.path.join(at, f'{record}.lock')):
         if os.path.exists(os.path.join(at, f'{record}.xml')):
             return
-        removals = profile.read(chosen)
+        rules = profile.read(chosen)
         with files.drafted(os.path.join(at, record)) as file:
             draft = files.temporary(os.path.join(at, record))
             digest = image.unpack(source, file, most)
-            part = _prepared(draft, source, removals)
+            part, changes = _prepared(draft, source, rules)
             size = os.fstat(file.fileno()).st_size
-            path = os.path.join(at, _name(source, digest, removals))
+            path = os.path.join(at, _name(source, digest, rules))
             # One of the same content that is whole may be in use: it stays.
             if not os.path.exists(path) or os.path.getsize(path) != size:
                 modified = os.stat(source).st_mtime_ns
@@ -117,22 +128,24 @@ def make_record(record, source, chosen, most):
                               modified=str(os.stat(path).st_mtime_ns),
                               offset=str(part.offset), length=str(part.length),
                               filesystem=part.filesystem, inject=part.inject)
+        for change in changes:
+            etree.SubElement(found, 'change').text = change
         files.write(os.path.join(at, f'{record}.xml'), etree.tostring(found) + b'\n')
 
 
-def _name(source, digest, removals):
+def _name(source, digest, rules):
     """The staged file's name: its source's first word, and what decides on its content."""
     import hashlib
     word = re.sub('[^A-Za-z0-9_-]+', '-', os.path.basename(source).split('.')[0])[:40]
-    content = hashlib.sha256('\n'.join([digest, *removals]).encode()).hexdigest()[:16]
+    content = hashlib.sha256('\n'.join([digest, *map(' '.join, rules)]).encode()).hexdigest()[:16]
     return f'{word}-{content}.raw'
 
 
-def _prepared(path, source, removals):
-    """Check and mend the unpacked image at ``path``; its Partition."""
+def _prepared(path, source, rules):
+    """Check and mend the unpacked image at ``path``: its Partition, and what was changed, a line each."""
     part = partition.find(path, source)
     if part.inject != 'debugfs':
-        return part
+        return part, []
     if partition.needs_recovery(path, part):
         try:
             with _scratch(path) as scratch, overlay.exported(path, 'raw', part, scratch) as volume:
@@ -143,12 +156,14 @@ def _prepared(path, source, removals):
             guestfish.replay_journal(path, f"image '{source}'")
     with confinement.lent(path) as image:
         partition.check(image.at(part.offset), f"image '{source}'")
-    if removals:
+    changes = []
+    if rules:
+        moment = partition.written(path, part)
         with confinement.lent(path, writing=True) as image:
-            profile.apply(removals, image.at(part.offset))
+            changes = profile.apply(rules, image.at(part.offset), moment, f"image '{source}'")
         with confinement.lent(path) as image:
             partition.check(image.at(part.offset), f"image '{source}' as mended")
-    return part
+    return part, changes
 
 
 @contextlib.contextmanager
