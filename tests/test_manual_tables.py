@@ -54,7 +54,8 @@ def test_the_page_has_the_codes_table(table):
     assert text.split(begin, 1)[1].split('.El\n', 1)[0] == ''.join(table())
 
 
-def test_groff_has_nothing_to_say():
+@pytest.mark.parametrize('page', sorted(PAGE.parent.iterdir()), ids=lambda page: page.name)
+def test_groff_has_nothing_to_say(page):
     need('groff')
-    done = subprocess.run(['groff', '-mdoc', '-Tutf8', '-ww', '-z', PAGE], capture_output=True, check=True)
+    done = subprocess.run(['groff', '-mdoc', '-Tutf8', '-ww', '-z', page], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b'', b'')

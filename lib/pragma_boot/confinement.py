@@ -56,10 +56,11 @@ def lent(path, writing=False):
 @contextlib.contextmanager
 def shared(descriptor, writing=True):
     """Let nobody's group into an open file or folder of ours for the block, where we are root."""
-    if os.geteuid():
+    before = os.fstat(descriptor)
+    # What everybody may read is as its author left it.
+    if os.geteuid() or (not writing and before.st_mode & 0o044 == 0o044):
         yield
         return
-    before = os.fstat(descriptor)
     own = before.st_mode & 0o700
     os.fchown(descriptor, -1, _nobody().pw_gid)
     os.fchmod(descriptor, own | (own if writing else own & 0o500) >> 3)

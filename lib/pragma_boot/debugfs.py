@@ -74,11 +74,11 @@ def mend(volume, edits, there, moment, subject):
             if data is not None:
                 commands += [f'cd {folder}', f'write {source} {name}',
                              f'set_inode_field {path} mode 0{entry.mode:o}',
-                             f'set_inode_field {path} uid {entry.uid}', f'set_inode_field {path} gid {entry.gid}']
+                             f'set_inode_field {path} uid {entry.uid}',
+                             f'set_inode_field {path} gid {entry.gid}']
                 if label:
                     commands.append(f'ea_set -f {_in_memory(label, descriptors)} {path} {LABEL}')
-        if edits:
-            _run(volume, commands, subject, write=True, descriptors=descriptors)
+        _run(volume, commands, subject, write=True, descriptors=descriptors)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

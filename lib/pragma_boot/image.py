@@ -1,4 +1,5 @@
 """Disk images: an author's raw or .gz file, unpacked to a sparse raw file."""
+import contextlib
 import io
 import os
 import stat
@@ -93,12 +94,49 @@ def unpack(path, target, most):
             raise
         while hashed.read(CHUNK):
             pass
+    _refuse_size(size, most, path)
+    return hashed.digest.hexdigest()
+
+
+@contextlib.contextmanager
+def readable(path, most, folder):
+    """An author's image as a raw file for the block: its path, and what it is.
+
+    One in .gz, and as root one that others may not read, is unpacked into a sparse file without a name in
+    ``folder``, so that nothing is left of it whatever ends us. The author's file is read, no more.
+    """
+    with open_source(path) as file:
+        head, found = file.read(CHUNK), os.fstat(file.fileno())
+    # As root, programs that read it are nobody's.
+    if head[:2] != GZIP_MAGIC and not path.endswith('.gz') and (os.geteuid() or found.st_mode & 0o044 == 0o044):
+        _refuse_disguise(head, path)
+        _refuse_size(found.st_size, most, path)
+        yield path, f'the image is raw ({found.st_size >> 20} MiB)'
+        return
+    import tempfile
+    with tempfile.TemporaryFile(dir=folder) as scratch:
+        unpack(path, scratch, most)
+        there = os.fstat(scratch.fileno())
+        yield f'/dev/fd/{scratch.fileno()}', (
+            f"the image is raw{', in .gz' * (head[:2] == GZIP_MAGIC)} ({there.st_size >> 20} MiB; "
+            f'{there.st_blocks * 512 >> 20} MiB of {folder} to look)')
+
+
+def _refuse_disguise(head, path):
+    for magic, kind in DISGUISES.items():
+        if head.startswith(magic):
+            raise Failure(f"image '{path}' is {kind}, not raw: convert it with qemu-img")
+
+
+def _refuse_size(size, most, path):
     if size == 0:
         raise Failure(f"image '{path}' is empty")
+    if size > most:
+        raise Failure(f"image '{path}' unpacks to more than {most} bytes "
+                      "(image_max_size in site_conf.conf)")
     if size % SECTOR:
         raise Failure(f"image '{path}' has {size} bytes, not whole sectors of {SECTOR}: "
                       "it is cut short, or no disk image")
-    return hashed.digest.hexdigest()
 
 
 def _copy_sparse(stream, target, most, path):
@@ -110,12 +148,9 @@ def _copy_sparse(stream, target, most, path):
     while True:
         count = _fill(stream, view)
         if position == 0:
-            for magic, kind in DISGUISES.items():
-                if buffer.startswith(magic):
-                    raise Failure(f"image '{path}' is {kind}, not raw: convert it with qemu-img")
+            _refuse_disguise(buffer, path)
         if position + count > most:
-            raise Failure(f"image '{path}' unpacks to more than {most} bytes "
-                          "(image_max_size in site_conf.conf)")
+            _refuse_size(position + count, most, path)
         if count < CHUNK or buffer != _ZEROS:
             _write_blocks(descriptor, buffer, count, position)
         position += count

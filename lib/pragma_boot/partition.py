@@ -6,6 +6,7 @@ from typing import NamedTuple
 from . import confinement, process
 from .failure import Failure
 from .image import SECTOR
+from .requirement import Requirement, Unseen, insist
 
 EXTENDED = ('5', 'f', '85')
 UNUSABLE = {'82': 'swap', '8e': 'an LVM physical volume', 'fd': 'a RAID member',
@@ -30,55 +31,113 @@ class Partition(NamedTuple):
     inject: str
 
 
+class Look:
+    """Partition 1 of the raw image in a Confined, ``size`` bytes, as far as it was looked at."""
+
+    def __init__(self, image, size, subject):
+        self.image = image
+        self.size = size
+        self.subject = subject
+        self.kind, self.offset, self.length, self.filesystem, self.fields = '', 0, 0, '', {}
+
+    def volume(self):
+        """The file system, a Confined."""
+        return self.image.at(self.offset)
+
+    def partition(self):
+        """The Partition, once all is looked at."""
+        known = self.filesystem.startswith('ext') and self.features() <= FEATURES
+        return Partition(self.offset, self.length, self.filesystem, 'debugfs' if known else 'guestfs')
+
+    def features(self):
+        """The features of an ext2/3/4 file system."""
+        return frozenset(self.fields['Filesystem features'].split())
+
+
 def find(path, source):
     """The Partition 1 of the raw image at ``path``, which was unpacked from ``source``.
 
     Raises Failure where there is none with a root file system inside the image's bounds.
     """
     with confinement.lent(path) as image:
-        return _find(image, os.path.getsize(path), f"image '{source}'")
+        look = Look(image, os.path.getsize(path), f"image '{source}'")
+        insist(REQUIREMENTS, look)
+        return look.partition()
 
 
-def _find(image, size, subject):
+def _table(look):
     import json
-    done = image.run(['sfdisk', '--json', image.device], f'{subject} has no partition table')
+    done = look.image.run(['sfdisk', '--json', look.image.device], f'{look.subject} has no partition table')
     table = json.loads(done.stdout)['partitiontable']
     first = next((entry for entry in table.get('partitions', ())
-                  if re.fullmatch(re.escape(image.device) + 'p?1', entry['node'])), None)
+                  if re.fullmatch(re.escape(look.image.device) + 'p?1', entry['node'])), None)
     if first is None:
-        raise Failure(f'{subject} has no partition 1')
-    kind = first['type'].lower()
-    if kind in EXTENDED:
-        raise Failure(f"{subject}: partition 1 is extended, not a root file system")
-    if kind in UNUSABLE:
-        raise Failure(f"{subject}: partition 1 is {UNUSABLE[kind]}, not a root file system")
+        raise Failure(f'{look.subject} has no partition 1')
     sector = table.get('sectorsize', SECTOR)
-    offset, length = first['start'] * sector, first['size'] * sector
+    look.kind, look.offset, look.length = first['type'].lower(), first['start'] * sector, first['size'] * sector
+    return f"there is a partition 1 ({table.get('label', 'no')} table)"
+
+
+def _kind(look):
+    if look.kind in EXTENDED:
+        raise Failure(f"{look.subject}: partition 1 is extended, not a root file system")
+    if look.kind in UNUSABLE:
+        raise Failure(f"{look.subject}: partition 1 is {UNUSABLE[look.kind]}, not a root file system")
+    return 'partition 1 is no swap, LVM or RAID'
+
+
+def _bounds(look):
     # sfdisk takes tables whose entries lie outside the disk.
-    if offset <= 0 or length <= 0 or offset + length > size:
-        raise Failure(f'{subject}: partition 1 lies outside the disk')
-    filesystem = _filesystem(image, offset, length, subject)
-    if not filesystem.startswith('ext'):
-        return Partition(offset, length, filesystem, 'guestfs')
-    features = _superblock(image.at(offset), length, subject)
-    known = features <= FEATURES
-    return Partition(offset, length, filesystem, 'debugfs' if known else 'guestfs')
+    if look.offset <= 0 or look.length <= 0 or look.offset + look.length > look.size:
+        raise Failure(f'{look.subject}: partition 1 lies outside the disk')
+    return f'partition 1 lies inside the disk, at {look.offset} bytes'
 
 
-def _filesystem(image, offset, length, subject):
-    done = image.run(['blkid', '--probe', '--output', 'value', '--match-tag', 'TYPE',
-                      '--offset', str(offset), '--size', str(length), image.device],
-                     f'{subject}: cannot probe partition 1', statuses=(0, 2))
-    kind = done.stdout.decode().strip()
-    if not kind:
-        raise Failure(f'{subject}: partition 1 has no file system')
-    if kind in UNUSABLE:
-        raise Failure(f'{subject}: partition 1 is {UNUSABLE[kind]}, not a root file system')
-    return kind
+def _filesystem(look):
+    done = look.image.run(['blkid', '--probe', '--output', 'value', '--match-tag', 'TYPE',
+                           '--offset', str(look.offset), '--size', str(look.length), look.image.device],
+                          f'{look.subject}: cannot probe partition 1', statuses=(0, 2))
+    look.filesystem = done.stdout.decode().strip()
+    if not look.filesystem:
+        raise Failure(f'{look.subject}: partition 1 has no file system')
+    if look.filesystem in UNUSABLE:
+        raise Failure(f'{look.subject}: partition 1 is {UNUSABLE[look.filesystem]}, not a root file system')
+    return f'partition 1 is a file system ({look.filesystem}, {look.length >> 20} MiB)'
 
 
-def _superblock(volume, length, subject):
-    """The features of an ext2/3/4 file system, whose superblock is checked (dumpe2fs(8))."""
+def _superblock(look):
+    if not look.filesystem.startswith('ext'):
+        return f'{look.filesystem} is written through libguestfs, in seconds a node'
+    look.fields = _fields(look.volume(), look.length, look.subject)
+    unknown = look.features() - FEATURES
+    if unknown:
+        return f"{look.filesystem} with {' '.join(sorted(unknown))} is written through libguestfs"
+    return f'{look.filesystem} is written by debugfs, in milliseconds a node'
+
+
+def _clean(look):
+    if not look.filesystem.startswith('ext'):
+        raise Unseen(f'not looked at: {look.filesystem} is clean (vc-check reads ext2, ext3 and ext4)')
+    if 'needs_recovery' in look.features():
+        raise Failure(f'{look.subject}: the journal was not replayed')
+    check(look.volume(), look.subject)
+    return 'the file system is clean'
+
+
+REQUIREMENTS = (
+    Requirement('partition 1 is there', _table, 'make / partition 1 of a DOS or GPT table'),
+    Requirement('partition 1 is no swap, LVM or RAID', _kind, 'install without LVM and RAID, / first'),
+    Requirement('partition 1 lies inside the disk', _bounds, 'write the table anew'),
+    Requirement('partition 1 is a file system', _filesystem, 'install without LVM, RAID and encryption, / first'),
+    Requirement('the file system is one that can be written', _superblock),
+)
+
+CLEAN = Requirement('the file system is clean', _clean, 'shut the guest down, or run e2fsck -f on it')
+"""What staging sees to itself, in its copy: it replays the journal before it looks."""
+
+
+def _fields(volume, length, subject):
+    """What dumpe2fs(8) says of an ext2/3/4 superblock, which is checked: {name: value}."""
     done = volume.run(['dumpe2fs', '-h', volume.device], f'{subject}: partition 1 is damaged')
     fields = dict(re.findall(r'^([^:\n]+):\s+(.*)$', done.stdout.decode(errors='replace'), re.M))
     if 'error' in fields.get('Filesystem state', ''):
@@ -87,13 +146,14 @@ def _superblock(volume, length, subject):
         raise Failure(f'{subject}: the file system is larger than partition 1')
     if 'First orphan inode' in fields:
         raise Failure(f'{subject}: the file system has orphaned inodes: run e2fsck on it')
-    return frozenset(fields['Filesystem features'].split())
+    return fields
 
 
 def needs_recovery(path, partition):
     """Whether the journal of an ext3/4 partition was not replayed."""
     with confinement.lent(path) as image:
-        return 'needs_recovery' in _superblock(image.at(partition.offset), partition.length, f"'{path}'")
+        return 'needs_recovery' in _fields(image.at(partition.offset), partition.length,
+                                           f"'{path}'")['Filesystem features'].split()
 
 
 def written(path, partition):

@@ -93,7 +93,8 @@ def apply(rules, volume, moment, subject):
             path = f'{rule.folder}/{name}'
             if edits.get(path, '') is not None:
                 told += _edit(rule, path, there, edits, volume, subject)
-    debugfs.mend(volume, edits, there, moment, subject)
+    if edits:
+        debugfs.mend(volume, edits, there, moment, subject)
     return list(dict.fromkeys(told))
 
 

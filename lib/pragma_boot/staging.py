@@ -19,7 +19,8 @@ def stage(root, roles, settings):
     GNU Make decides what is missing and makes several at a time. A record's name tells its
     source file as it is now, and the profile, so that a record that is there is up to date.
     """
-    chosen = profile.find(text(root.find('driver')), settings['profiles_path'] and settings.path_of('profiles_path'))
+    chosen = profile.find(text(root.find('driver')),
+                          settings['profiles_path'] and settings.path_of('profiles_path'))
     at = os.path.join(settings.temporary_directory, 'images')
     os.makedirs(at, exist_ok=True)
     sources = {role: image_file(root, role) for role in roles}
@@ -161,6 +162,7 @@ def _prepared(path, source, rules):
         moment = partition.written(path, part)
         with confinement.lent(path, writing=True) as image:
             changes = profile.apply(rules, image.at(part.offset), moment, f"image '{source}'")
+    if changes:
         with confinement.lent(path) as image:
             partition.check(image.at(part.offset), f"image '{source}' as mended")
     return part, changes

@@ -1,12 +1,14 @@
 """What an image author wrote: checked, with its paths resolved. vc-in.xml is half-trusted."""
 import os
 import stat
+from typing import NamedTuple
 
 from lxml import etree
 
 from . import permit
 from .document import ROLES, put, rules_of
 from .failure import Failure, cause
+from .requirement import Requirement, insist
 
 LIBVIRT_SCHEMA = '/usr/share/libvirt/schemas/domain.rng'
 
@@ -21,11 +23,7 @@ def resolve(root, base, path, name=None):
     for role in ROLES:
         found = root.find(f'{role}/domain')
         if found is not None:
-            permit.refuse(found, role)
-            _check_interfaces(found, role)
-            source = _disk(found, role).find('source')
-            source.set('file', _image_path(source.get('file'), base, role, parsed))
-            _validate_domain(found, role)
+            insist(REQUIREMENTS, Author(found, role, base, parsed))
     if not parsed:
         source = put(root, etree.Element('source', path=path))
         if name:
@@ -33,29 +31,51 @@ def resolve(root, base, path, name=None):
     return root
 
 
-def _check_interfaces(found, role):
-    wanted = 2 if role == 'frontend' else 1
-    count = len(found.findall('devices/interface'))
+class Author(NamedTuple):
+    """What an author wrote of a role, and the folder that its image's path is taken from."""
+
+    domain: etree._Element
+    role: str
+    base: str
+    parsed: bool
+
+
+def _harmless(author):
+    permit.refuse(author.domain, author.role)
+    return 'nothing of the domain reaches into the host'
+
+
+def _cards(author):
+    # That the second is the public one, <public>eth1</public>, the schema sees to.
+    wanted = 2 if author.role == 'frontend' else 1
+    count = len(author.domain.findall('devices/interface'))
     if count != wanted:
-        raise Failure(f'line {found.sourceline}: the {role} has {count} network interfaces, '
+        raise Failure(f'line {author.domain.sourceline}: the {author.role} has {count} network interfaces, '
                       f'not {wanted}' + (': private first, public second' if wanted == 2 else ''))
+    return 'two network interfaces, private first' if wanted == 2 else 'one network interface, private'
 
 
-def _disk(found, role):
-    """The one disk of a domain."""
-    disks = found.findall('devices/disk')
+def _disk(author):
+    disks = author.domain.findall('devices/disk')
     if len(disks) != 1:
-        raise Failure(f'line {found.sourceline}: the {role} has {len(disks)} disks, not one')
+        raise Failure(f'line {author.domain.sourceline}: the {author.role} has {len(disks)} disks, not one')
     disk = disks[0]
     kind = disk.find('driver')
     if (disk.get('type') != 'file' or disk.get('device', 'disk') != 'disk'
             or disk.find('source') is None or not disk.find('source').get('file')):
-        raise Failure(f"line {disk.sourceline}: the {role}'s disk is not a "
+        raise Failure(f"line {disk.sourceline}: the {author.role}'s disk is not a "
                       "<disk type='file' device='disk'> with a <source file=…>")
     if kind is not None and kind.get('type', 'raw') != 'raw':
-        raise Failure(f"line {disk.sourceline}: the {role}'s disk is '{kind.get('type')}': "
+        raise Failure(f"line {disk.sourceline}: the {author.role}'s disk is '{kind.get('type')}': "
                       "an image must be raw, or raw in .gz")
-    return disk
+    return 'one disk, raw'
+
+
+def _image(author):
+    """Makes the path of the image absolute in the document."""
+    source = author.domain.find('devices/disk/source')
+    source.set('file', _image_path(source.get('file'), author.base, author.role, author.parsed))
+    return f"its image is there: '{os.path.basename(source.get('file'))}'"
 
 
 def _image_path(file, base, role, parsed):
@@ -78,13 +98,24 @@ def _image_path(file, base, role, parsed):
     return os.path.normpath(path)
 
 
-def _validate_domain(found, role):
+def _valid(author):
     """Check a <domain> against libvirt's own schema, where libvirt is installed."""
     if not os.path.exists(LIBVIRT_SCHEMA):
-        return
+        return 'the domain is not checked by libvirt, which is not installed'
     rules = rules_of(LIBVIRT_SCHEMA)
-    alone = etree.fromstring(etree.tostring(found, with_tail=False)).getroottree()
+    alone = etree.fromstring(etree.tostring(author.domain, with_tail=False)).getroottree()
     if not rules.validate(alone):
         error = rules.error_log[0]
-        raise Failure(f"line {found.sourceline + max(error.line, 1) - 1}: the {role}'s <domain> "
+        raise Failure(f"line {author.domain.sourceline + max(error.line, 1) - 1}: the {author.role}'s <domain> "
                       f"is not valid for libvirt: {error.message}")
+    return 'the domain is valid for libvirt'
+
+
+REQUIREMENTS = (
+    Requirement('nothing of the domain reaches into the host', _harmless, 'remove it (vc-in.xml(5))', vital=False),
+    Requirement('network interfaces', _cards, vital=False),
+    Requirement('one disk, raw', _disk),
+    Requirement('its image is there', _image),
+    Requirement('the domain is valid for libvirt', _valid, vital=False),
+)
+"""Of each role's <domain>: an Author."""
