@@ -2,15 +2,15 @@
 
 The images are made by hand, of the files that such systems leave, by mke2fs -d and debugfs.
 """
-import gzip
 import hashlib
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, lines, make_image, need, pack
+from conftest import lines, make_image, pack
 from pragma_boot import profile
 from pragma_boot.failure import Failure
 from test_vc_stage import parsed, set_image, staged
@@ -150,11 +150,12 @@ def test_other_names_of_a_file_keep_their_bytes(site, tmp_path):
 def test_links_are_not_followed(site, tmp_path):
     path = make_image(site.folder / 'old.img', [
         ('etc/shadow', b'HWADDR=secret\n'), ('root/rules.d/70-persistent-net.rules', b'kept'),
-        ('root/devices/ifcfg-eth0', b'HWADDR=kept\n'), (f'{SCRIPTS}/x', b''), ('etc/sysconfig/networking/x', b''),
-        ('etc/udev/rules.d/x', b'')])
+        ('root/devices/ifcfg-eth0', b'HWADDR=kept\n'), ('root/profiles/default/ifcfg-eth0', b'HWADDR=kept\n'),
+        (f'{SCRIPTS}/x', b''), ('etc/sysconfig/networking/x', b''), ('etc/udev/rules.d/x', b'')])
     debugfs(path, f'symlink /{SCRIPTS}/ifcfg-eth0 /etc/shadow', f'symlink /{SCRIPTS}/route-eth0 /etc/shadow',
             'symlink /etc/udev/rules.d/70-persistent-net.rules /root/rules.d/70-persistent-net.rules',
-            'symlink /etc/sysconfig/networking/devices /root/devices', write=True)
+            'symlink /etc/sysconfig/networking/devices /root/devices',
+            'symlink /etc/sysconfig/networking/profiles /root/profiles', write=True)
     use(site, path)
     before = contents(path, tmp_path / 'before')
     result, changes, _ = stage(site)
@@ -163,6 +164,8 @@ def test_links_are_not_followed(site, tmp_path):
     assert after == {name: told for name, told in before.items() if name not in gone}
     assert f'left /{SCRIPTS}/ifcfg-eth0: it is no file of at most 1 MiB' in changes
     assert ('left /etc/sysconfig/networking/devices/ifcfg-eth*: /etc/sysconfig/networking/devices is no folder'
+            in changes)
+    assert ('left /etc/sysconfig/networking/profiles/default/ifcfg-eth*: /etc/sysconfig/networking/profiles is no folder'
             in changes)
 
 
@@ -223,6 +226,28 @@ def test_says_where_it_is_not_applied(site):
     assert b"guest profile 'rocks6_client' is not applied" in done.stderr
     site.vc_in.write_text(site.vc_in.read_text().replace('rocks6_client', 'generic'))
     assert stage(site)[2].stderr == b''
+
+
+def test_a_file_is_changed_once_and_a_large_one_is_not(site, tmp_path, own_profile):
+    large = b'A=1\n' * (300 << 10)
+    own_profile('remove /etc/a\nstrip A /etc/a\nstrip A /etc/?\nstrip B /etc/b\nremove /etc/c\nremove /etc/*c\n')
+    use(site, make_image(site.folder / 'old.img', [('etc/a', b'A=1\n'), ('etc/b', b'A=1\nB=1\nC=1\n'), ('etc/c', b''),
+                                                   ('etc/d', large)]), 'mine')
+    result, changes, _ = stage(site)
+    assert changes == ['removed /etc/a', 'stripped A from /etc/b', 'left /etc/d: it is no file of at most 1 MiB',
+                       'stripped B from /etc/b', 'removed /etc/c']
+    after = contents(result, tmp_path / 'after')
+    assert {name: after[name][0] for name in after if name.startswith('etc/')} == {'etc/b': b'C=1\n', 'etc/d': large}
+
+
+def test_what_debugfs_did_not_do_is_noticed(site, monkeypatch):
+    """In its place, where it is to write: a program that does nothing, and says that all is well."""
+    folder = site.folder / 'bin'
+    folder.mkdir()
+    (folder / 'debugfs').write_text(f'#!/bin/sh\n[ "$1" = -w ] || exec {shutil.which("debugfs")} "$@"\n')
+    (folder / 'debugfs').chmod(0o755)
+    monkeypatch.setenv('PATH', f"{folder}:{os.environ['PATH']}")
+    assert "'/etc/udev/rules.d/70-persistent-net.rules' is not as mended" in site.fails('vc-stage', input=parsed(site))
 
 
 def test_a_full_file_system_is_no_half_mended_image(site):
