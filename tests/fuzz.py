@@ -40,7 +40,7 @@ from conftest import ROOT, SCRATCH, Site, make_image, pack
 from hypothesis import strategies as st
 from lxml import etree
 from pragma_boot import document as documents
-from pragma_boot import staging
+from pragma_boot import profile, staging
 from pragma_boot import tool as tools
 
 STATUSES = {0, 1, 2, 3, 130}
@@ -229,6 +229,7 @@ def disks(draw, base):
 def partition_reader(site, base):
     """The main that stages a disk with changes, and the strategy of these, as text on its standard input."""
     path = site.folder / 'disk.raw'
+    rules = profile.read(profile.find('rocks6_client'))
 
     def main(argv, stdin, stdout):
         pieces, size = ast.literal_eval(stdin.read().decode())
@@ -238,7 +239,7 @@ def partition_reader(site, base):
                 file.seek(offset)
                 file.write(data)
             file.truncate(size)
-        part = staging._prepared(str(path), 'disk.raw', [])
+        part, _ = staging._prepared(str(path), 'disk.raw', rules)
         tools.write(stdout, f"<partition offset='{part.offset}'/>".encode())
         return 0
     return main, disks(base).map(lambda changes: ((), repr(changes).encode()))
@@ -246,7 +247,7 @@ def partition_reader(site, base):
 
 def targets(site, folder):
     """All targets, by name."""
-    image = make_image(folder / 'little.img', [('root/x', b'x')], '4M')
+    image = make_image(folder / 'little.img', [('root/x', b'x'), ('etc/sysconfig/network', b'GATEWAY=1\n')], '4M')
     site.vc_in = site.add_entry('kept', pack(image))
     vc_in = site.vc_in.read_bytes()
     parsed = site.document('kept', 'vc-parse')
