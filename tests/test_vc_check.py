@@ -316,8 +316,9 @@ def test_nothing_is_left_of_one_that_was_ended(site, number):
     scratch.mkdir()
     source = site.folder / 'large.img.gz'
     source.write_bytes(gzip.compress(os.urandom(1 << 20), 1) * 1200)
-    running = subprocess.Popen([ROOT / 'bin/vc-check', source], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env={**site.environment(), 'TMPDIR': str(scratch)})
+    # A background job's children, these tests' own perhaps, would ignore SIGINT.
+    running = subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin/vc-check', source],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**site.environment(), 'TMPDIR': str(scratch)})
     for _ in range(1000):
         links = []
         for one in os.listdir(f'/proc/{running.pid}/fd'):
