@@ -106,6 +106,13 @@ class Site:
         assert done.returncode == status, done
         return done
 
+    def start(self, tool, *arguments):
+        """Start a tool by its path, its standard streams pipes; its Popen."""
+        # A background job's children, these tests' own perhaps, would ignore SIGINT.
+        return subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin' / tool, *map(str, arguments)],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=self.environment())
+
     def fails(self, tool, *arguments, input=b'', status=1, **options):
         """Run a tool that must fail cleanly: one line on stderr, nothing on stdout; the line."""
         done = self.run(tool, *arguments, input=input, status=status, **options)

@@ -29,12 +29,6 @@ def settled(site):
     return False
 
 
-def start(site, tool, *arguments):
-    # A background job's children, these tests' own perhaps, would ignore SIGINT.
-    return subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin' / tool, *map(str, arguments)], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=site.environment())
-
-
 def feed(running, document):
     running.stdin.write(document)
     running.stdin.close()
@@ -46,7 +40,7 @@ def test_row_33_interrupted_staging_leaves_nothing(site, how):
     raw = site.vc_in.parent / 'calit2-119-222.img.gz'
     with open(raw, 'wb') as file:
         subprocess.run(['gzip', '-1'], input=os.urandom(200 << 20), stdout=file, check=True)
-    running = start(site, 'vc-stage', '--types', 'frontend')
+    running = site.start('vc-stage', '--types', 'frontend')
     feed(running, site.document(site.entry, 'vc-parse'))
     images = site.temp / 'images'
     while not (images.exists() and [name for name in os.listdir(images) if 'tmp' in name]):
@@ -61,7 +55,7 @@ def test_row_33_interrupted_staging_leaves_nothing(site, how):
 @pytest.mark.parametrize('delay', [0.05 * count for count in range(1, 13)])
 def test_row_28_killed_injection_is_made_good_by_a_re_run(site, delay):
     document = site.document(site.entry, 'vc-allocate')
-    running = start(site, 'vc-inject')
+    running = site.start('vc-inject')
     feed(running, document)
     time.sleep(delay)
     running.kill()
@@ -81,8 +75,7 @@ def test_row_28_killed_injection_is_made_good_by_a_re_run(site, delay):
 @pytest.mark.parametrize('delay', [0.2, 0.5, 0.8, 1.1, 1.4, 1.7, 2.0, 2.5])
 def test_pragma_boot_that_is_ended_gives_all_back(quick, delay):
     """SIGTERM at any moment: either the cluster is whole, or there is none of it."""
-    running = start(quick, 'pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key',
-                    quick.key)
+    running = quick.start('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key', quick.key)
     time.sleep(delay)
     running.terminate()
     status = running.wait()
@@ -115,8 +108,8 @@ def test_a_signal_as_the_reservation_is_made_gives_it_back(quick):
 
 def test_clean_removes_what_killed_tools_left(quick):
     for delay in (0.3, 0.9, 1.5, 2.1):
-        running = start(quick, 'pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key',
-                        quick.key, '--name', quick.entry)
+        running = quick.start('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key', quick.key,
+                              '--name', quick.entry)
         time.sleep(delay)
         running.kill()
         running.wait()

@@ -4,7 +4,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import ROOT, lines
+from conftest import lines
 from lxml import etree
 
 
@@ -153,9 +153,7 @@ def test_row_24_twenty_at_once_on_pools_for_twelve(site, document):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('ssh_ports = 24700-24711\n')
     document = document.replace(b'1048576</memory>', b'65536</memory>')
-    running = [subprocess.Popen([ROOT / 'bin/vc-allocate', '--num-cpus', '1'],
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, env=site.environment()) for _ in range(20)]
+    running = [site.start('vc-allocate', '--num-cpus', 1) for _ in range(20)]
     results = [(one.communicate(document), one.wait()) for one in running]
     statuses = sorted(status for _, status in results)
     assert statuses == [0] * 12 + [3] * 8

@@ -108,9 +108,7 @@ def test_starts_resumes_and_cleans(site, document):
 
 
 def test_two_at_once_start_each_node_once(site, document):
-    running = [subprocess.Popen([ROOT / 'bin/vc-boot', '--paused', '--no-wait'],
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, env=site.environment()) for _ in range(3)]
+    running = [site.start('vc-boot', '--paused', '--no-wait') for _ in range(3)]
     told = [one.communicate(document) for one in running]
     assert [one.returncode for one in running] == [0, 0, 0], told
     assert mine(site) == all_nodes(site)

@@ -311,14 +311,13 @@ def test_as_root_the_file_stays_as_it_is(site, mode):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_of_one_that_was_ended(site, number):
+def test_nothing_is_left_of_one_that_was_ended(site, number, monkeypatch):
     scratch = site.folder / 'scratch'
     scratch.mkdir()
     source = site.folder / 'large.img.gz'
     source.write_bytes(gzip.compress(os.urandom(1 << 20), 1) * 1200)
-    # A background job's children, these tests' own perhaps, would ignore SIGINT.
-    running = subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin/vc-check', source],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**site.environment(), 'TMPDIR': str(scratch)})
+    monkeypatch.setenv('TMPDIR', str(scratch))
+    running = site.start('vc-check', source)
     for _ in range(1000):
         links = []
         for one in os.listdir(f'/proc/{running.pid}/fd'):
