@@ -24,8 +24,9 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
-# What tests need beyond that: a switch that knows VLANs, a tracer, GNU time for the benchmark's own test.
-TEST_PACKAGES := groff-base openvswitch-switch strace time
+# What tests need beyond that: a switch that knows VLANs, a tracer, GNU time for the benchmark's own test,
+# what draws graphs.
+TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz
 
 ## Set-up
 
