@@ -1,4 +1,5 @@
 """A node's serial console, kept in its cluster's folder: where its guest says that it is ready."""
+import contextlib
 import os
 import re
 
@@ -26,6 +27,49 @@ def read(log):
         except FileNotFoundError:
             continue
     return data
+
+
+class Tail:
+    """A console log that lies here, read as it grows."""
+
+    seconds = 0.5
+    """How often it is worth reading."""
+
+    def __init__(self, log):
+        self._log = log
+        self._file = None
+
+    def read(self):
+        """What was added since the last time, bytes; the first time all that there is."""
+        if self._file is None:
+            return self._all_of(f'{self._log}.0') + self._begin()
+        data = self._file.read()
+        found = os.fstat(self._file.fileno())
+        if found.st_size < self._file.tell():
+            # vc-boot emptied it: the node was started again.
+            self._file.seek(0)
+        current = self._is_current(found)
+        data += self._file.read()
+        return data if current else data + self._begin()
+
+    def _begin(self):
+        """Open the log; what is in it now."""
+        with contextlib.suppress(FileNotFoundError):
+            self._file = open(self._log, 'rb', buffering=0)
+            return self._file.read()
+        return b''
+
+    def _is_current(self, found):
+        """Whether the open file still has the log's name: virtlogd begins another after 2 MiB."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(found, os.stat(self._log))
+        return False
+
+    @staticmethod
+    def _all_of(path):
+        with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
+            return file.read()
+        return b''
 
 
 def said(data):

@@ -83,6 +83,10 @@ class Shared:
         """What the consoles of nodes said: bytes by node."""
         return {node: console.read(self.console(node)) for node in nodes}
 
+    def tail(self, node):
+        """The node's console log, to be read as it grows."""
+        return console.Tail(self.console(node))
+
     def remove(self, cluster):
         """Remove disks and consoles of a cluster that has no domain any more."""
         # They go with its folder.
@@ -178,9 +182,33 @@ class Pool:
         told = self._host.virsh(script, statuses=(0, 1)).stdout
         return dict(zip(nodes, told.split(mark.encode())))
 
+    def tail(self, node):
+        """The node's console log, to be read as it grows."""
+        return VolumeTail(self._host, self._pool, f'{_stem(node)}.console.log')
+
     def remove(self, cluster):
         """Remove disks and consoles of a cluster that has no domain any more."""
         self._delete([name for name in self._volumes() if name.startswith(f'{cluster}_')])
+
+
+class VolumeTail:
+    """A console log that is a volume of a pool, read as it grows."""
+
+    seconds = 2
+    """How often it is worth reading: each time is a connection to the host."""
+
+    def __init__(self, host, pool, name):
+        self._host = host
+        self._words = '--pool', pool, name, '/dev/stdout'
+        self._position = 0
+
+    def read(self):
+        """What was added since the last time, bytes; the first time all that there is."""
+        # Status 1: there is none where the node was never started.
+        data = self._host.virsh('vol-download', *self._words, '--offset', str(self._position),
+                                statuses=(0, 1)).stdout
+        self._position += len(data)
+        return data
 
 
 def _stem(node):
