@@ -1,7 +1,7 @@
 """Starting a cluster's nodes in the order that their <boot_dependency> asks for, and waiting."""
 import time
 
-from . import domain, frontend, storage, tool, workers
+from . import domain, frontend, hostkey, storage, tool, workers
 from .document import SSH, boot_dependency, cluster
 from .failure import Failure
 from .host import METADATA
@@ -63,6 +63,7 @@ class Boot:
         if self._view.facts(node) is not None:
             host.stop(name)
         storage.of(node, self._hosts, self._ledger).empty_console(node)
+        hostkey.forget(node, self._ledger)
         # By libvirt's schema the first of a kind: what differs in the others is of our own making.
         kind = node.get('role'), node.get('host')
         host.start(self.domain(node, time.time()), name, paused, kind not in self._valid)

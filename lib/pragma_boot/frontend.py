@@ -6,15 +6,21 @@ from .document import SSH, interface
 CONNECT_SECONDS = 5
 
 
-def login(node, host):
-    """The command that logs in to a frontend on a Host, '-' where it has no public address."""
+def destination(node, host):
+    """The words for ssh that lead to a frontend on a Host, None where it has no public address."""
     card = interface(node, 'public')
     if card is None:
-        return '-'
+        return None
     if not card.get('port'):
-        return f"ssh root@{card.get('ip')}"
-    jump = f'-J {host.server} ' if host.server else ''
-    return f"ssh {jump}-p {card.get('port')} root@127.0.0.1"
+        return [f"root@{card.get('ip')}"]
+    jump = ['-J', host.server] if host.server else []
+    return [*jump, '-p', card.get('port'), 'root@127.0.0.1']
+
+
+def login(node, host):
+    """The command that logs in to a frontend on a Host, '-' where it has no public address."""
+    words = destination(node, host)
+    return ' '.join(['ssh', *words]) if words else '-'
 
 
 def reachable(node, host, port):

@@ -29,11 +29,12 @@ def detail(message):
         warn(message)
 
 
-def options(doc, argv):
+def options(doc, argv, first=False):
     """The options and arguments of ``argv`` by the docopt text ``doc``.
 
-    Prints and leaves for --help and --version. docopt 0.6.2 exits 1 on bad usage, does not
-    name the tool and takes abbreviated options; here they are Usage, status 2.
+    With ``first`` options end where arguments begin: what follows is another program's. Prints
+    and leaves for --help and --version. docopt 0.6.2 exits 1 on bad usage, does not name the tool
+    and takes abbreviated options; here they are Usage, status 2.
     """
     global verbose
     try:
@@ -41,20 +42,21 @@ def options(doc, argv):
     except ImportError:
         raise Failure("python module 'docopt' is not installed: run 'make setup'") from None
     known = set(re.findall(r'--[A-Za-z][A-Za-z_-]*', doc))
-    for word in argv:
+    ours = _before_arguments(doc, argv) if first else argv
+    for word in ours:
         if word == '--':
             break
         long = word.split('=', 1)[0]
         if long.startswith('--') and long not in known:
             raise Usage(f"unknown option '{long}': try '{name} --help'")
-    if '-h' in argv or '--help' in argv:
+    if '-h' in ours or '--help' in ours:
         print(doc.strip())
         raise SystemExit(0)
-    if '--version' in argv:
+    if '--version' in ours:
         print(f'{name} {VERSION}')
         raise SystemExit(0)
     try:
-        found = docopt.docopt(doc, argv, help=False)
+        found = docopt.docopt(doc, argv, help=False, options_first=first)
     except docopt.DocoptExit as error:
         reason = str(error).split('\n')[0]
         reason = '' if reason.lower().startswith('usage') else f': {reason}'
@@ -64,6 +66,15 @@ def options(doc, argv):
         # What pragma_boot calls says more, too.
         os.environ['PRAGMA_VERBOSE'] = '1'
     return found
+
+
+def _before_arguments(doc, argv):
+    """The words of ``argv`` before the first that is neither an option nor the value of one."""
+    valued = set(re.findall(r'(--?[A-Za-z][A-Za-z_-]*) [A-Z]', doc))
+    for index, word in enumerate(argv):
+        if not word.startswith('-') and (index == 0 or argv[index - 1] not in valued):
+            return argv[:index]
+    return argv
 
 
 def number(text, what, most):
