@@ -65,14 +65,14 @@ demo_key := $(pragma)/.demo/id_ed25519
 demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot the demo cluster, wait until it is ready
 	$(Q)if document=$$($(bin)/vc-status --xml demo 2>/dev/null); then \
 	    echo "The demo cluster is there: starting what does not run of it"; \
-	    $(bin)/vc-boot --wait <<<"$$document" >/dev/null; $(bin)/vc-status demo; \
+	    $(bin)/vc-boot --wait <<<"$$document" >/dev/null; \
 	else \
 	    echo "Booting a frontend and two compute nodes; without KVM this takes a minute or more"; \
-	    $(bin)/pragma_boot --vcname debian --name demo --num_cpus 4 --key '$(demo_key).pub' --wait; \
-	fi
+	    $(bin)/pragma_boot --vcname debian --name demo --num_cpus 4 --key '$(demo_key).pub' --wait >/dev/null; \
+	fi; \
+	$(bin)/vc-status demo
 	$(Q)echo; echo "Log in to the frontend, and from there to compute-0 and compute-1:"; \
-	port=$$($(bin)/vc-status --xml demo | sed -n 's/.*network="public".* port="\([0-9]*\)".*/\1/p'); \
-	echo "  ssh -i $(demo_key) -p $$port root@127.0.0.1"; \
+	echo "  $(bin)/vc-ssh -i $(demo_key) demo"; \
 	echo "Remove the cluster: make demo-clean"
 
 .PHONY: demo-clean

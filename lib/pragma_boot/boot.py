@@ -1,7 +1,7 @@
 """Starting a cluster's nodes in the order that their <boot_dependency> asks for, and waiting."""
 import time
 
-from . import domain, frontend, hostkey, storage, tool, workers
+from . import domain, frontend, hostkey, storage, terminal, tool, workers
 from .document import SSH, boot_dependency, cluster
 from .failure import Failure
 from .host import METADATA
@@ -86,10 +86,14 @@ class Boot:
         if dependency.type == 'clock':
             host = self._hosts[parent.get('host')]
             mark = host.xml(domain.domain_name(parent)).find(f'metadata/{{{METADATA}}}node')
-            left = int(mark.get('started')) + dependency.seconds - time.time()
-            if left > 0:
-                tool.detail(f"waiting {left:.0f} s for '{parent.get('name')}'")
-                time.sleep(left)
+            end = int(mark.get('started')) + dependency.seconds
+            if end > time.time():
+                tool.detail(f"waiting {end - time.time():.0f} s for '{parent.get('name')}'")
+            with terminal.Progress() as progress:
+                while (left := end - time.time()) > 0:
+                    progress.draw(f"waiting for {parent.get('name')}'s clock",
+                                  1 - left / dependency.seconds, f'{left:.0f} s left')
+                    time.sleep(min(left, POLL_SECONDS))
         elif dependency.type == 'ready':
             self.wait([parent], dependency.seconds)
         else:
@@ -101,12 +105,16 @@ class Boot:
         if not frontend.reachable(parent, self._hosts[parent.get('host')], port):
             raise Failure(f"port {port} of '{parent.get('name')}' cannot be reached from here: of a "
                           f'public network in user mode port {SSH} alone can, on its host')
-        deadline = time.monotonic() + dependency.seconds
-        while not frontend.answers(parent, port):
-            if time.monotonic() > deadline:
-                raise Failure(f"port {port} of '{parent.get('name')}' does not answer "
-                              f'after {dependency.seconds} s')
-            time.sleep(POLL_SECONDS)
+        begin = time.monotonic()
+        with terminal.Progress() as progress:
+            while not frontend.answers(parent, port):
+                waited = time.monotonic() - begin
+                if waited > dependency.seconds:
+                    raise Failure(f"port {port} of '{parent.get('name')}' does not answer "
+                                  f'after {dependency.seconds} s')
+                progress.draw(f"waiting for port {port} of {parent.get('name')}", waited / dependency.seconds,
+                              f'{waited:.0f} s of {dependency.seconds} s')
+                time.sleep(POLL_SECONDS)
 
     def wait(self, chosen, seconds):
         """Wait until every node is ready, with a line for each on stderr.
@@ -117,24 +125,29 @@ class Boot:
         view = View(self._hosts, self._ledger)
         begin, asked = time.monotonic(), None
         waiting, failed = list(chosen), []
-        while waiting:
-            now = time.monotonic()
-            ask = asked is None or now - asked > ASK_SECONDS
-            view.look(waiting, ask)
-            asked = now if ask else asked
-            for node in list(waiting):
-                told = view.state(node)
-                if told == 'running':
-                    continue
-                waiting.remove(node)
-                if told == 'ready':
-                    tool.warn(f"{node.get('name')} is ready after {now - begin:.0f} s")
-                else:
-                    failed.append(f"'{node.get('name')}' {self._reason(node, told, view)}")
-            if now - begin > seconds:
-                break
-            if waiting:
-                time.sleep(POLL_SECONDS)
+        with terminal.Progress() as progress:
+            while waiting:
+                now = time.monotonic()
+                ask = asked is None or now - asked > ASK_SECONDS
+                view.look(waiting, ask)
+                asked = now if ask else asked
+                for node in list(waiting):
+                    told = view.state(node)
+                    if told == 'running':
+                        continue
+                    waiting.remove(node)
+                    if told == 'ready':
+                        tool.warn(f"{node.get('name')} is ready after {now - begin:.0f} s")
+                    else:
+                        failed.append(f"'{node.get('name')}' {self._reason(node, told, view)}")
+                if now - begin > seconds:
+                    break
+                if waiting:
+                    left = f'{len(waiting)} nodes' if len(waiting) > 1 else waiting[0].get('name')
+                    ready = len(chosen) - len(waiting) - len(failed)
+                    progress.draw(f'waiting for {left}', ready / len(chosen),
+                                  f'{ready} of {len(chosen)} ready, {now - begin:.0f} s of {seconds} s')
+                    time.sleep(POLL_SECONDS)
         if waiting:
             failed.append(', '.join(f"'{node.get('name')}'" for node in waiting)
                           + f' not ready after {seconds} s')

@@ -7,7 +7,7 @@ import sys
 
 import sh
 
-from . import process, tool
+from . import process, terminal, tool
 from .failure import FAILED, INTERRUPTED, SHORTAGE, Failure, Said
 
 EXECUTABLES = ('fix_images', 'allocate', 'boot')
@@ -49,34 +49,40 @@ class Driver:
         those that run are ended with SIGTERM and waited for.
         """
         waiting, running = collections.deque(calls), collections.deque()
-        try:
-            while waiting or running:
-                while waiting and len(running) < max(most, 1):
-                    executable, *arguments = waiting.popleft()
-                    running.append(_Call(os.path.join(self.folder, executable), arguments))
-                running[0].wait()
-                running.popleft()
-        except BaseException:
-            for call in running:
-                call.end()
-            raise
+        with terminal.lent() as descriptors:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < max(most, 1):
+                        executable, *arguments = waiting.popleft()
+                        running.append(_Call(os.path.join(self.folder, executable), arguments, descriptors))
+                    running[0].wait()
+                    running.popleft()
+            except BaseException:
+                for call in running:
+                    call.end()
+                raise
 
 
 class _Call:
-    """One executable of a driver, running."""
+    """One executable of a driver, running, with descriptors that it inherits."""
 
-    def __init__(self, path, arguments):
+    def __init__(self, path, arguments, descriptors):
         self._path = path
         self._told = []
         # A session of its own, so that an interruption reaches all of it, once, through us; and
         # a parent-death signal, so that a kill -9 of ours reaches it too.
         command, *words = process.bound([path, *arguments])
-        self._running = sh.Command(command)(*words, _bg=True, _bg_exc=False, _tty_out=False,
-                                            _new_session=True, _out=sys.stderr, _err=self._pass_on)
+        # Not _out=sys.stderr: with _tty_out sh 2.4 refuses one that is a terminal.
+        self._running = sh.Command(command)(*words, _bg=True, _bg_exc=False, _tty_out=False, _new_session=True,
+                                            _pass_fds=descriptors, _out=self._show, _err=self._pass_on)
 
     def _pass_on(self, line):
         self._told.append(line)
-        sys.stderr.write(line)
+        self._show(line)
+
+    @staticmethod
+    def _show(line):
+        sys.stderr.write(tool.wipe + line)
 
     def wait(self):
         """Wait until it ends; raises Said where its status is not 0."""

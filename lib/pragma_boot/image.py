@@ -47,8 +47,10 @@ def identity(path):
 class _Hashed(io.RawIOBase):
     """A file that is hashed as it is read."""
 
-    def __init__(self, file):
+    def __init__(self, file, meter):
         self._file = file
+        self._meter = meter
+        self._position = 0
         import hashlib
         self.digest = hashlib.sha256()
 
@@ -58,18 +60,28 @@ class _Hashed(io.RawIOBase):
     def readinto(self, buffer):
         count = self._file.readinto(buffer)
         self.digest.update(memoryview(buffer)[:count])
+        if self._meter is not None:
+            self._tell(count)
         return count
 
+    def _tell(self, count):
+        """Write a byte to the meter for each CHUNK that was read."""
+        before = self._position // CHUNK
+        self._position += count
+        with contextlib.suppress(OSError):
+            os.write(self._meter, b'.' * (self._position // CHUNK - before))
 
-def unpack(path, target, most):
+
+def unpack(path, target, most, meter=None):
     """Write the raw image of the file ``path`` sparse to ``target``, an open empty file.
 
     A file that begins as gzip is unpacked by ISA-L, every member of it, CRC and length checked
     (RFC 1952). Returns the SHA-256 of the source, hexadecimal. Raises Failure for one that is
-    damaged, empty, not raw, not whole sectors, or larger than ``most`` bytes unpacked.
+    damaged, empty, not raw, not whole sectors, or larger than ``most`` bytes unpacked. How far it is
+    in the source is told on ``meter``, a descriptor: a byte a CHUNK.
     """
     with open_source(path) as file:
-        hashed = _Hashed(file)
+        hashed = _Hashed(file, meter)
         packed = file.read(2) == GZIP_MAGIC
         if path.endswith('.gz') and not packed:
             raise Failure(f"image '{path}' is not gzip, though its name says so")

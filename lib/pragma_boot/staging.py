@@ -5,12 +5,16 @@ import re
 
 from lxml import etree
 
-from . import ROOT, confinement, files, guestfish, image, overlay, partition, process, profile, tool
-from .document import image_file, text
+from . import (ROOT, confinement, files, guestfish, image, overlay, partition, process, profile,
+               terminal, tool)
+from .document import domain, image_file, text
 from .failure import Failure
 from .lock import exclusive
 
 MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
+
+DRAWN_SECONDS = 0.1
+"""Between two drawings of the line of progress."""
 
 
 def stage(root, roles, settings):
@@ -32,7 +36,13 @@ def stage(root, roles, settings):
                    'PRAGMA_MOST': str(settings.size('image_max_size'))}
     environment.update((f'PRAGMA_SOURCE_{records[role]}', source)
                        for role, source in sources.items())
-    _make(at, settings.number('jobs'), sorted(set(records.values())), environment)
+    missing = {record: sources[role] for role, record in records.items()
+               if not os.path.exists(os.path.join(at, f'{record}.xml'))}
+    with _meter(missing.values()) as meter:
+        if meter is not None:
+            environment['PRAGMA_METER'] = str(meter)
+        _make(at, settings.number('jobs'), sorted(set(records.values())), environment,
+              [meter] if meter is not None else [])
     images = []
     for role, record in records.items():
         found = _read(at, record)
@@ -87,7 +97,43 @@ def check(image):
                       'remove it and run vc-stage again')
 
 
-def _make(at, jobs, records, environment):
+@contextlib.contextmanager
+def _meter(sources):
+    """A descriptor for recipes to write a byte to for each CHUNK that they have read of ``sources``.
+
+    What they tell is drawn while the block lasts. None where nobody would see it.
+    """
+    with terminal.Progress() as progress:
+        if not progress or not sources:
+            yield None
+            return
+        import threading
+        ours, theirs = os.pipe()
+        over = threading.Event()
+        drawing = threading.Thread(target=_draw, args=(progress, ours, over, sources))
+        drawing.start()
+        try:
+            yield theirs
+        finally:
+            over.set()
+            os.close(theirs)
+            drawing.join()
+            os.close(ours)
+
+
+def _draw(progress, meter, over, sources):
+    """Draw what the recipes tell until the block is over; several of them are one bar."""
+    import select
+    total, done = sum(os.path.getsize(source) // image.CHUNK for source in sources) * image.CHUNK, 0
+    subject = f"staging {len(sources)} image{'s' if len(sources) > 1 else ''}"
+    while not over.is_set():
+        if select.select([meter], [], [], DRAWN_SECONDS)[0]:
+            done += len(os.read(meter, 1 << 16)) * image.CHUNK
+            over.wait(DRAWN_SECONDS)
+        progress.draw_bytes(subject, done, total)
+
+
+def _make(at, jobs, records, environment, descriptors):
     """Run make for the records; raises the Failure that its first failed recipe tells of."""
     environment = {**os.environ, **environment}
     for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
@@ -95,7 +141,7 @@ def _make(at, jobs, records, environment):
     done = process.run(
         process.bound(['make', '--silent', '--no-print-directory', '-C', at, '-f', MAKEFILE,
                        f'-j{max(jobs, 1)}', *(f'{record}.xml' for record in records)]),
-        'cannot stage images', env=environment, statuses=None)
+        'cannot stage images', env=environment, statuses=None, descriptors=descriptors)
     if done.returncode:
         lines = done.stderr.decode(errors='replace').splitlines()
         ours = [line.removeprefix(f'{tool.name}: ') for line in lines
@@ -103,7 +149,7 @@ def _make(at, jobs, records, environment):
         raise Failure(ours[0] if ours else f'cannot stage images: {process.last_line(done)}')
 
 
-def make_record(record, source, chosen, most):
+def make_record(record, source, chosen, most, meter=-1):
     """Stage one source file: unpack, check, mend, and write RECORD.xml, all or nothing.
 
     Two at once make one copy: the second waits for the first and finds the record. Works in
@@ -116,7 +162,7 @@ def make_record(record, source, chosen, most):
         rules = profile.read(chosen)
         with files.drafted(os.path.join(at, record)) as file:
             draft = files.temporary(os.path.join(at, record))
-            digest = image.unpack(source, file, most)
+            digest = image.unpack(source, file, most, meter if meter >= 0 else None)
             part, changes = _prepared(draft, source, rules)
             size = os.fstat(file.fileno()).st_size
             path = os.path.join(at, _name(source, digest, rules))

@@ -12,6 +12,9 @@ name = os.environ.get('PRAGMA_TOOL') or os.path.basename(sys.argv[0])
 
 verbose = False
 
+wipe = ''
+"""What clears the line of progress on stderr, where there is one."""
+
 
 def warn(message):
     """One line on stderr in the tool's name.
@@ -20,7 +23,7 @@ def warn(message):
     """
     line = ''.join(one if one.isprintable() else one.encode('unicode_escape').decode()
                    for one in ' '.join(str(message).split('\n')))
-    print(f'{name}: {line}', file=sys.stderr, flush=True)
+    print(f'{wipe}{name}: {line}', file=sys.stderr, flush=True)
 
 
 def detail(message):
