@@ -1,6 +1,7 @@
 """vc-console: what nodes write to their consoles, as it is and as it grows."""
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import threading
@@ -8,7 +9,10 @@ import time
 
 import pytest
 from conftest import ROOT, lines
-from pragma_boot import console
+from lxml import etree
+from pragma_boot import console, storage
+from pragma_boot.host import Hosts
+from pragma_boot.settings import Settings
 from test_vc_boot import boot, virsh
 
 
@@ -63,7 +67,8 @@ def test_follows_until_the_node_ends(site):
     boot(site, site.document(site.entry, 'vc-inject', 0))
     log = site.temp / 'clusters' / site.entry / 'frontend.console.log'
     running, told = start(site, site.entry), []
-    reader = threading.Thread(target=lambda: told.extend(iter(lambda: os.read(running.stdout.fileno(), 99), b'')))
+    pieces = iter(lambda: os.read(running.stdout.fileno(), 99), b'')
+    reader = threading.Thread(target=lambda: told.extend(pieces))
     reader.start()
     for text in (b'one\n', b'two\n', b'no end'):
         with open(log, 'ab') as file:
@@ -99,6 +104,28 @@ def test_nothing_commands_a_terminal(site, log):
         with os.fdopen(theirs, 'wb') as terminal:
             assert start(site, '--no-follow', site.entry, stdout=terminal).wait(60) == 0
         assert screen.read(4096) == b''.join(shown + b'\r\n' for shown in COMMANDS.values())
+
+
+def test_a_console_that_is_a_volume_of_a_pool(site):
+    """As QEMU makes it grow, behind libvirt's back."""
+    folder, name = site.folder / 'pool', site.entry
+    folder.mkdir()
+    shutil.chown(folder, 'libvirt-qemu')
+    host = Hosts(Settings.read(str(site.conf)))['qemu:///session']
+    host.virsh('pool-create-as', name, 'dir', '--target', str(folder))
+    try:
+        node = etree.fromstring(site.document(site.entry, 'vc-inject', 0)).find('cluster/node')
+        place = storage.Pool(host, name)
+        tail = place.tail(node)
+        assert tail.read() == b''
+        place.empty_console(node)
+        assert tail.read() == b''
+        for text in (b'one\n', b'two'):
+            with open(folder / f'{site.entry}_frontend.console.log', 'ab') as file:
+                file.write(text)
+            assert tail.read() == text and tail.read() == b''
+    finally:
+        host.virsh('pool-destroy', name)
 
 
 def test_tail_follows_a_log_that_is_emptied_and_one_that_is_moved_away(tmp_path):
