@@ -7,7 +7,7 @@ from lxml import etree
 
 from . import (ROOT, confinement, files, guestfish, image, overlay, partition, process, profile,
                terminal, tool)
-from .document import domain, image_file, text
+from .document import image_file, text
 from .failure import Failure
 from .lock import exclusive
 
