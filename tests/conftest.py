@@ -106,11 +106,11 @@ class Site:
         assert done.returncode == status, done
         return done
 
-    def start(self, tool, *arguments):
+    def start(self, tool, *arguments, stdout=subprocess.PIPE):
         """Start a tool by its path, its standard streams pipes; its Popen."""
         # A background job's children, these tests' own perhaps, would ignore SIGINT.
         return subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin' / tool, *map(str, arguments)],
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
                                 env=self.environment())
 
     def fails(self, tool, *arguments, input=b'', status=1, **options):

@@ -3,12 +3,11 @@ import os
 import pty
 import shutil
 import signal
-import subprocess
 import threading
 import time
 
 import pytest
-from conftest import ROOT, lines
+from conftest import lines
 from lxml import etree
 from pragma_boot import console, storage
 from pragma_boot.host import Hosts
@@ -21,11 +20,6 @@ def log(site):
     """The console log of a frontend, that was never started."""
     site.document(site.entry, 'vc-inject', 0)
     return site.temp / 'clusters' / site.entry / 'frontend.console.log'
-
-
-def start(site, *arguments, stdout=subprocess.PIPE):
-    return subprocess.Popen([ROOT / 'bin/vc-console', *arguments], stdout=stdout, stderr=subprocess.PIPE,
-                            env=site.environment())
 
 
 def until(what):
@@ -66,7 +60,7 @@ def test_follows_until_the_node_ends(site):
     """The guest is paused, and what it would write is written here."""
     boot(site, site.document(site.entry, 'vc-inject', 0))
     log = site.temp / 'clusters' / site.entry / 'frontend.console.log'
-    running, told = start(site, site.entry), []
+    running, told = site.start('vc-console', site.entry), []
     pieces = iter(lambda: os.read(running.stdout.fileno(), 99), b'')
     reader = threading.Thread(target=lambda: told.extend(pieces))
     reader.start()
@@ -84,7 +78,7 @@ def test_follows_until_the_node_ends(site):
 def test_ctrl_c_ends_it(site):
     boot(site, site.document(site.entry, 'vc-inject', 0))
     (site.temp / 'clusters' / site.entry / 'frontend.console.log').write_bytes(b'said\n')
-    running = start(site, site.entry)
+    running = site.start('vc-console', site.entry)
     assert running.stdout.readline() == b'said\n'
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 130 and lines(running.stderr.read()) == ['vc-console: interrupted']
@@ -102,7 +96,7 @@ def test_nothing_commands_a_terminal(site, log):
     ours, theirs = pty.openpty()
     with os.fdopen(ours, 'rb', buffering=0) as screen:
         with os.fdopen(theirs, 'wb') as terminal:
-            assert start(site, '--no-follow', site.entry, stdout=terminal).wait(60) == 0
+            assert site.start('vc-console', '--no-follow', site.entry, stdout=terminal).wait(60) == 0
         assert screen.read(4096) == b''.join(shown + b'\r\n' for shown in COMMANDS.values())
 
 
