@@ -369,13 +369,14 @@ def small_disk(site):
 
 
 @contextlib.contextmanager
-def full(folder):
-    """Take all space of a file system for the block."""
+def full(folder, room=0):
+    """Take all space of a file system but ``room`` bytes for the block."""
     with open(folder / 'ballast', 'wb', buffering=0) as file:
         for size in (1 << 20, 4096, 1):
             with contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(size))
+        file.truncate(file.tell() - room)
     try:
         yield
     finally:
@@ -397,6 +398,24 @@ def test_row_29_the_disk_is_full(site, small_disk):
         assert left == [] and processes(site) == [] and mounts(site) == [], line
         document = site.run(tool, *arguments, input=document).stdout
     assert inside_all(document)
+
+
+def test_row_29_the_disk_fills_as_a_nodes_disk_is_written(site, small_disk):
+    """A little more room each time: a disk that is said to be made is whole, and else there is none of it."""
+    need_fuse()
+    document = site.document(site.entry, 'vc-allocate', 1)
+    failures = set()
+    for room in range(0, 2 << 20, 64 << 10):
+        with full(small_disk, room):
+            running = site.start('vc-inject')
+            told, complaints = running.communicate(document)
+        left = sorted(path.name for path in (site.temp / 'clusters' / site.entry).iterdir())
+        if running.returncode == 0:
+            break
+        assert running.returncode == 1 and not told and len(lines(complaints)) == 1, complaints
+        assert processes(site) == [] == mounts(site) and not [name for name in left if name.startswith('.')]
+        failures.add(re.sub("'.*?'|[0-9]+", '', complaints.decode()))
+    assert inside_all(told) and len(failures) > 1, failures
 
 
 def inside_all(document):

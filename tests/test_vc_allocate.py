@@ -1,5 +1,6 @@
 """vc-allocate: reservations, all or nothing."""
 import os
+import re
 import socket
 import subprocess
 
@@ -57,14 +58,22 @@ def test_no_cpus_is_a_frontend_alone(site, document):
         == ['frontend']
 
 
-def test_row_06_two_clusters_share_nothing(site, document):
-    first, second = (etree.fromstring(allocate(site, document, num_cpus=3).stdout)
-                     for _ in range(2))
+def test_row_06_two_clusters_share_nothing(site):
+    """Whatever MAC and UUID their author wrote."""
+    site.vc_in.write_text(re.sub("<mac address='[^']*'", "<mac address='7a:77:6e:40:00:07'", re.sub(
+        '<memory>', '<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid><memory>', site.vc_in.read_text())))
+    document = site.document(site.entry, 'vc-stage')
+    clusters = [site.run('vc-inject', input=allocate(site, document, num_cpus=1).stdout).stdout for _ in range(2)]
+    first, second = map(etree.fromstring, clusters)
     assert first.find('cluster').get('name') != second.find('cluster').get('name')
     for attribute in ('mac', 'port'):
         taken = [{card.get(attribute) for card in root.iter('interface')} - {None}
                  for root in (first, second)]
         assert taken[0] and not taken[0] & taken[1]
+    domains = [etree.fromstring(site.run('vc-boot', '--print', input=document).stdout) for document in clusters]
+    for path, count in (('//uuid', 4), ('//mac/@address | //@value[contains(., "mac=")]', 6)):
+        found = [str(getattr(one, 'text', one)) for domain in domains for one in domain.xpath(path)]
+        assert len(set(found)) == len(found) == count, found
 
 
 def test_a_name_is_given_once(site, document):
