@@ -28,6 +28,9 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 # what draws graphs.
 TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz
 
+# What make test-long needs beyond those: file systems of other guests.
+LONG_PACKAGES := xfsprogs
+
 ## Set-up
 
 .PHONY: help
@@ -149,6 +152,7 @@ bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## measur
 pytest := $(venv)/bin/pytest -n 3
 
 test test-quick test-long: PACKAGES += $(TEST_PACKAGES)
+test-long: PACKAGES += $(LONG_PACKAGES)
 
 .PHONY: test
 test: setup $(pragma)/images/debian/debian.img.gz ## run the tests, real guests included
