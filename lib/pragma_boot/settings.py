@@ -68,8 +68,9 @@ class Settings:
 
         Relative paths in it are taken from the file's own folder. Raises Failure.
         """
+        # Ours is a link where it was installed, to where an administrator looks for it.
         path = os.path.abspath(path or os.environ.get('PRAGMA_SITE_CONF')
-                               or os.path.join(ROOT, 'site_conf.conf'))
+                               or os.path.realpath(os.path.join(ROOT, 'site_conf.conf')))
         try:
             with open(path, encoding='utf-8') as file:
                 lines = file.read().splitlines()
