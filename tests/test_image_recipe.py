@@ -19,10 +19,11 @@ def build(*arguments):
 def test_help():
     done = build("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: build [--sources FILE] [OUTPUT]\n")
+    assert done.stdout.startswith("usage: build [options] [OUTPUT]\n")
 
 
-@pytest.mark.parametrize("arguments", [["--fly"], ["a", "b"], ["--sources"]])
+@pytest.mark.parametrize("arguments", [
+    ["--fly"], ["a", "b"], ["--sources"], ["--table=mbr"], ["--filesystem", "btrfs"], ["--suite", "a b"], ["--suite="]])
 def test_bad_usage(arguments):
     done = build(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
