@@ -25,8 +25,8 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
 # What tests need beyond that: a switch that knows VLANs, a tracer, GNU time for the benchmark's own test,
-# what draws graphs.
-TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz
+# what draws graphs, a shell that completes.
+TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz zsh
 
 # What make test-long needs beyond those: file systems of other guests.
 LONG_PACKAGES := xfsprogs
@@ -54,11 +54,23 @@ packages:
 	  apt-get -qq install -y --no-install-recommends $$missing; } >"$$log" 2>&1 || \
 	    { cat "$$log" >&2; exit 1; }
 
-$(venv)/stamp: $(pragma)/requirements.txt | packages
-	$(Q)echo "Making the virtual environment .venv with the versions of requirements.txt"
+$(venv)/stamp: $(pragma)/requirements.txt $(pragma)/tests/requirements.txt | packages
+	$(Q)echo "Making the virtual environment .venv with the versions of requirements.txt and tests/requirements.txt"
 	$(Q)[ -x $(venv)/bin/pip ] || /usr/bin/python3 -m venv $(venv)
-	$(Q)$(venv)/bin/pip install -qq --disable-pip-version-check -r $<
+	$(Q)$(venv)/bin/pip install -qq --disable-pip-version-check $(patsubst %,-r %,$^)
 	$(Q)touch $@
+
+export PREFIX ?= /usr/local
+export SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+export DESTDIR
+
+.PHONY: install
+install: setup ## [PREFIX=/usr/local] [DESTDIR=]: install tools, manual pages and completions
+	$(Q)$(pragma)/lib/install put
+
+.PHONY: uninstall
+uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove what install put there, but not what was edited
+	$(Q)$(pragma)/lib/install remove
 
 ## The demo: a frontend and two compute nodes on this machine
 
@@ -151,7 +163,7 @@ bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## measur
 # Three test files at a time, of which one boots guests: most of what they do is wait.
 pytest := $(venv)/bin/pytest -n 3
 
-test test-quick test-long: PACKAGES += $(TEST_PACKAGES)
+test test-quick test-long check-docs: PACKAGES += $(TEST_PACKAGES)
 test-long: PACKAGES += $(LONG_PACKAGES)
 
 .PHONY: test
@@ -161,6 +173,10 @@ test: setup $(pragma)/images/debian/debian.img.gz ## run the tests, real guests 
 .PHONY: test-quick
 test-quick: setup ## run the tests that boot no guest
 	$(Q)cd $(pragma) && $(pytest) -m 'not guest and not long' $(PYTEST)
+
+.PHONY: check-docs
+check-docs: setup ## compare the manual pages with the tools, and run their examples
+	$(Q)cd $(pragma) && $(venv)/bin/pytest tests/test_docs.py $(PYTEST)
 
 fuzz: SECONDS ?= 60
 
