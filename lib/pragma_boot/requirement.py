@@ -49,7 +49,7 @@ class Checklist:
 
     def run(self, of, requirements, subject, names=()):
         """Enter what is found of each; returns whether what comes after them can be looked at."""
-        for count, (title, look, remedy, vital) in enumerate(requirements, 1):
+        for count, (_, look, remedy, vital) in enumerate(requirements, 1):
             try:
                 self.findings.append(Finding('ok', of, look(subject)))
             except Failure as failure:
