@@ -39,7 +39,7 @@ help: ## show this text
 	    /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(pragma)/Makefile
 
 .PHONY: setup
-setup: packages $(venv)/stamp ## install what is missing: Debian packages (as root), a virtual environment
+setup: packages $(venv)/stamp ## install what is missing: packages (as root) and .venv
 
 .PHONY: packages
 packages:
@@ -65,11 +65,11 @@ export SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 export DESTDIR
 
 .PHONY: install
-install: setup ## [PREFIX=/usr/local] [DESTDIR=]: install tools, manual pages and completions
+install: setup ## [PREFIX=/usr/local] [DESTDIR=]: install the tools
 	$(Q)$(pragma)/lib/install put
 
 .PHONY: uninstall
-uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove what install put there, but not what was edited
+uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove them again
 	$(Q)$(pragma)/lib/install remove
 
 ## The demo: a frontend and two compute nodes on this machine
@@ -77,7 +77,7 @@ uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove what install put there, but
 demo_key := $(pragma)/.demo/id_ed25519
 
 .PHONY: demo
-demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot the demo cluster, wait until it is ready
+demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot a cluster, wait for it
 	$(Q)if document=$$($(bin)/vc-status --xml demo 2>/dev/null); then \
 	    echo "The demo cluster is there: starting what does not run of it"; \
 	    $(bin)/vc-boot --wait <<<"$$document" >/dev/null; \
@@ -95,7 +95,7 @@ demo-clean: ## stop and remove the demo cluster
 	$(Q)$(bin)/vc-clean demo
 
 .PHONY: demo-two
-demo-two: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## boot two clusters at once, stop and restart one, remove both
+demo-two: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## boot two clusters, stop and restart one, remove both
 	$(Q)trap '$(bin)/vc-clean demo-a; $(bin)/vc-clean demo-b' EXIT; \
 	echo "Booting demo-a and demo-b at once; without KVM this takes two minutes or more"; \
 	boot() { $(bin)/pragma_boot --vcname debian --name "$$1" --num_cpus 2 --key '$(demo_key).pub' --wait >/dev/null; }; \
@@ -130,7 +130,7 @@ stage: ## VC=name: unpack and prepare the images of an entry, once
 	$(bin)/vc-stage <<<"$$document" >/dev/null
 
 .PHONY: cluster
-cluster: ## VC=name NUM_CPUS=n KEY=file [NAME=cluster]: boot a cluster
+cluster: ## VC=name NUM_CPUS=n KEY=file [NAME=cluster]: boot one
 	$(Q)[ -n "$(VC)" ] || { echo "make: name an entry: make $@ VC=name (make list)" >&2; exit 2; }
 	$(Q)$(bin)/pragma_boot --vcname '$(VC)' --num_cpus '$(NUM_CPUS)' --key '$(KEY)' \
 	    $(if $(NAME),--name '$(NAME)')
@@ -157,7 +157,7 @@ $(venv)/stamp-bench: $(pragma)/tests/requirements-bench.txt $(venv)/stamp
 	$(Q)touch $@
 
 .PHONY: bench
-bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## measure ours beside what a user would pick instead; BENCH=options of tests/bench.py
+bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## [BENCH=options of tests/bench.py]: ours beside others
 	$(Q)$(venv)/bin/python $(pragma)/tests/bench.py --output $(pragma)/.bench $(BENCH)
 
 # Three test files at a time, of which one boots guests: most of what they do is wait.
@@ -175,7 +175,7 @@ test-quick: setup ## run the tests that boot no guest
 	$(Q)cd $(pragma) && $(pytest) -m 'not guest and not long' $(PYTEST)
 
 .PHONY: check-docs
-check-docs: setup ## compare the manual pages with the tools, and run their examples
+check-docs: setup ## compare manual pages with tools, run their examples
 	$(Q)cd $(pragma) && $(venv)/bin/pytest tests/test_docs.py $(PYTEST)
 
 fuzz: SECONDS ?= 60
@@ -188,9 +188,9 @@ soak: CLUSTERS ?= 100
 soak: SECONDS ?= 900
 
 .PHONY: soak
-soak: setup ## CLUSTERS=100 SECONDS=900: clusters that come and go, killed at random; nothing may be left
+soak: setup ## CLUSTERS=100 SECONDS=900: clusters killed at random
 	$(Q)$(venv)/bin/python $(pragma)/tests/soak.py --clusters $(CLUSTERS) --seconds $(SECONDS)
 
 .PHONY: test-long
-test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, those that take many minutes included
+test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, those of many minutes included
 	$(Q)cd $(pragma) && $(pytest) $(PYTEST)

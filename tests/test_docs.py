@@ -162,6 +162,11 @@ def test_an_example_runs(desk, where):
     assert not [line for line in lines(done.stderr) if 'usage' in line or 'internal error' in line], done
 
 
+def test_make_help_fits_a_terminal(empty_site):
+    told = lines(empty_site.make().stdout)
+    assert any(line.startswith('  make demo ') for line in told) and max(map(len, told)) <= 80
+
+
 def test_most_examples_run():
     assert sum(map(bool, map(needs_a_guest, examples().values()))) < len(examples()) / 2
 
