@@ -14,15 +14,15 @@ ENVIRONMENT = {'LIBGUESTFS_BACKEND': 'direct', 'LIBGUESTFS_BACKEND_SETTINGS': 'f
 """libguestfs without libvirt, and without a KVM that may be there and not work."""
 
 
-def write(disks):
-    """Write files below /root of several overlays, partition 1 of each, and read them back.
+def write(disks, format='qcow2'):
+    """Write files below /root of several disks, partition 1 of each, and read them back.
 
-    ``disks`` are tuples (path of the overlay, scratch folder, injection.Secrets, subject of a
-    message). Raises Failure.
+    ``disks`` are tuples (path of a disk, of that ``format``, scratch folder, injection.Secrets,
+    subject of a message). Raises Failure.
     """
     arguments, script, expected = [], ['run'], []
     for letter, (path, scratch, files, subject) in zip('abcdefghijklmnopqrst', disks):
-        arguments += ['--format=qcow2', '-a', os.path.abspath(path)]
+        arguments += [f'--format={format}', '-a', os.path.abspath(path)]
         commands, checks = _script(f'/dev/sd{letter}1', scratch, files)
         script += commands
         expected += [(subject, *check) for check in checks]

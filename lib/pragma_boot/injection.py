@@ -22,6 +22,39 @@ class Secret(NamedTuple):
     content: bytes
 
 
+def secrets(node, content, folder):
+    """The Secrets of one node: its vc-out.xml, and on the frontend the key, in the cluster's folder, to the others."""
+    files = [Secret('vc-out.xml', content)]
+    if node.get('role') == 'frontend':
+        with open(os.path.join(folder, 'id_ed25519'), 'rb') as file:
+            files.append(Secret('.ssh/id_ed25519', file.read()))
+    return files
+
+
+def part_of(found):
+    """The Partition 1 of a staged <image>."""
+    return partition.Partition(int(found.get('offset')), int(found.get('length')),
+                               found.get('filesystem'), found.get('inject'))
+
+
+def write_raw(disk, found, files, subject):
+    """Write Secrets into the raw disk at ``disk``, which holds the staged <image> ``found``; raises Failure.
+
+    As a Plan does into an overlay, with the same checks.
+    """
+    import tempfile
+    with tempfile.TemporaryDirectory() as scratch:
+        if found.get('inject') == 'debugfs':
+            try:
+                with overlay.exported(disk, 'raw', part_of(found), scratch) as volume:
+                    debugfs.write(volume, scratch, files, subject)
+                    partition.check(volume, subject)
+                return
+            except overlay.NoFuse as error:
+                tool.warn(f'no FUSE ({error}): writing through libguestfs, which is slower')
+        guestfish.write([(disk, scratch, files, subject)], 'raw')
+
+
 class Plan:
     """What is to be written into each node's disk of a document, in its cluster's folder."""
 
@@ -35,15 +68,10 @@ class Plan:
         self._contents = {}
         self._templates = {}
         self._projection = Projection(root)
-        with open(os.path.join(folder, 'id_ed25519'), 'rb') as file:
-            self._private_key = file.read()
 
     def files(self, node):
         """The files of one node: vc-out.xml, and on the frontend the key to the compute nodes."""
-        files = [Secret('vc-out.xml', self._contents[node.get('name')])]
-        if node.get('role') == 'frontend':
-            files.append(Secret('.ssh/id_ed25519', self._private_key))
-        return files
+        return secrets(node, self._contents[node.get('name')], self._folder)
 
     def carry_out(self, nodes, jobs):
         """Make the disks of ``nodes``, each whole or not at all, ``jobs`` at a time.
@@ -100,8 +128,7 @@ class Plan:
         found = image(self._root, node.get('role'))
         if found.get('inject') != 'debugfs':
             return guestfish.NEEDED
-        part = partition.Partition(int(found.get('offset')), int(found.get('length')),
-                                   found.get('filesystem'), found.get('inject'))
+        part = part_of(found)
         try:
             with self._drafted(node) as (draft, scratch):
                 overlay.create(draft, self._image(node))

@@ -1,6 +1,7 @@
 """Overlays: a qcow2 file a node on a read-only backing image; and a partition exported as a file."""
 import contextlib
 import os
+import stat
 import time
 from typing import NamedTuple
 
@@ -94,7 +95,8 @@ def exported(path, format, partition, scratch, backing=None):
         image = stack.enter_context(open(path, 'rb+')).fileno()
         folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
         stack.callback(os.close, folder)
-        descriptors, nodes = [image], [f'driver=file,node-name=file,filename=/dev/fd/{image}']
+        kind = 'host_device' if stat.S_ISBLK(os.fstat(image).st_mode) else 'file'
+        descriptors, nodes = [image], [f'driver={kind},node-name=file,filename=/dev/fd/{image}']
         if backing:
             descriptors.append(stack.enter_context(open(backing, 'rb')).fileno())
             nodes += [f'driver=file,node-name=backing-file,filename=/dev/fd/{descriptors[1]},read-only=on',
