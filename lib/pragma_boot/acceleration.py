@@ -29,7 +29,7 @@ def find(hosts, uris, settings):
     with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as file:
         boot = file.read().strip()
     known = _read(path, boot)
-    reasons = hosts.ask(set(uris) - set(known), _probe)
+    reasons = hosts.ask(set(uris) - set(known), lambda host: host.probe())
     for uri, reason in reasons.items():
         if isinstance(reason, Failure):
             raise reason
@@ -54,7 +54,7 @@ def _read(path, boot):
             if len(line) == 3 and line[0] == boot and line[2] in ('kvm', 'tcg')}
 
 
-def _probe(host):
+def probe(host):
     """Run the smallest guest under KVM; None where it ran, else why it did not.
 
     Raises Failure for a host that does not answer at all.

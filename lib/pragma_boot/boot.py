@@ -4,7 +4,6 @@ import time
 from . import domain, frontend, hostkey, storage, terminal, tool, workers
 from .document import SSH, boot_dependency, cluster
 from .failure import Failure
-from .host import METADATA
 from .node import View
 
 POLL_SECONDS = 0.5
@@ -27,8 +26,9 @@ class Boot:
         """The node's libvirt domain; raises Failure where it has no disk."""
         if node.find('disk') is None:
             raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
-        return domain.build(self._root, node, self._accelerations[node.get('host')],
-                            storage.of(node, self._hosts, self._ledger).console(node), started)
+        return self._hosts[node.get('host')].definition(
+            self._root, node, self._accelerations[node.get('host')],
+            storage.of(node, self._hosts, self._ledger).console(node), started)
 
     def start(self, chosen, jobs, paused=False, wait=True):
         """Start the nodes that do not run, ``jobs`` at a time, each after what it depends on.
@@ -59,14 +59,13 @@ class Boot:
                 raise Failure(f"libvirt at '{host.uri}' has a domain '{name}' that is not ours")
 
     def _start(self, node, paused):
-        name, host = domain.domain_name(node), self._hosts[node.get('host')]
-        if self._view.facts(node) is not None:
-            host.stop(name)
         storage.of(node, self._hosts, self._ledger).empty_console(node)
         hostkey.forget(node, self._ledger)
         # By libvirt's schema the first of a kind: what differs in the others is of our own making.
         kind = node.get('role'), node.get('host')
-        host.start(self.domain(node, time.time()), name, paused, kind not in self._valid)
+        self._hosts[node.get('host')].start(
+            lambda: self.domain(node, time.time()), domain.domain_name(node), paused,
+            kind not in self._valid, self._view.facts(node) is not None)
         self._valid.add(kind)
         tool.detail(f"node '{node.get('name')}' is started")
 
@@ -85,8 +84,7 @@ class Boot:
                           'which does not run: boot it first')
         if dependency.type == 'clock':
             host = self._hosts[parent.get('host')]
-            mark = host.xml(domain.domain_name(parent)).find(f'metadata/{{{METADATA}}}node')
-            end = int(mark.get('started')) + dependency.seconds
+            end = host.started(domain.domain_name(parent)) + dependency.seconds
             if end > time.time():
                 tool.detail(f"waiting {end - time.time():.0f} s for '{parent.get('name')}'")
             with terminal.Progress() as progress:

@@ -8,6 +8,7 @@ from lxml import etree
 
 from . import process, session, tool, workers
 from .failure import Failure
+from .settings import GANETI
 
 METADATA = 'urn:pragma_boot:node'
 """The namespace of the <metadata> by which a domain tells the cluster and node it is."""
@@ -18,13 +19,20 @@ ACTIVE = (1, 2, 3, 4)
 URI = re.compile('[a-z0-9+]+://([^/:]*)')
 """A libvirt URI and the server in it. What is none is a host of another driver, which we cannot ask."""
 
-
 ENDED_AT_ONCE = 8
 """Domains ended at a time, as most of it is waiting until their QEMUs are gone."""
 
 
+def engine(uri):
+    """What is asked about a node on the host ``uri``: of ganeti://MASTER/NODE the master, else the host."""
+    return '/'.join(uri.split('/')[:3]) if uri.startswith(f'{GANETI}://') else uri
+
+
 class Host:
     """One libvirt URI, as the site's settings name it."""
+
+    keeps_disks = False
+    """Whether nodes' disks are made and removed with what they belong to, by the host itself."""
 
     def __init__(self, uri, settings):
         self.uri = uri
@@ -117,9 +125,34 @@ class Host:
         mark = self.xml(name).find(f'metadata/{{{METADATA}}}node')
         return mark.get('cluster') if mark is not None else None
 
-    def start(self, domain, name, paused=False, validate=True):
-        """Define a domain, checked by libvirt's schema or not, and start it; what is not started is not left defined."""
-        self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []), input=etree.tostring(domain))
+    def started(self, name):
+        """When a domain was started, in seconds since the epoch."""
+        return int(self.xml(name).find(f'metadata/{{{METADATA}}}node').get('started'))
+
+    def probe(self):
+        """None where a guest runs under KVM, else why it does not; raises Failure."""
+        from . import acceleration
+        return acceleration.probe(self)
+
+    def definition(self, root, node, acceleration, console, started):
+        """The libvirt <domain> of a node."""
+        from . import domain
+        return domain.build(root, node, acceleration, console, started)
+
+    def plan(self, root, folder, places):
+        """What makes the disks of a document's nodes."""
+        from . import injection
+        return injection.Plan(root, folder, places)
+
+    def start(self, define, name, paused=False, validate=True, known=False):
+        """Define the domain that ``define`` makes, checked by libvirt's schema or not, and start it.
+
+        One that is ``known``, of an earlier boot, is forgotten first. What is not started is not left
+        defined.
+        """
+        if known:
+            self.stop(name)
+        self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []), input=etree.tostring(define()))
         try:
             self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
         except BaseException:
@@ -129,13 +162,24 @@ class Host:
             self.virsh('undefine', '--domain', name, statuses=(0, 1))
             raise
 
-    def press_power(self, name):
-        """Ask a guest to stop, by its ACPI power button; one that is gone is no error."""
+    def press_power(self, name, seconds):
+        """Ask a guest to stop, by its ACPI power button; one that is gone is no error.
+
+        An engine that ends it by force itself does after ``seconds``.
+        """
         self.virsh('shutdown', '--domain', name, '--mode', 'acpi', statuses=(0, 1))
 
     def end(self, name):
         """End a domain at once and keep it defined; one that is gone is no error."""
         self.virsh('destroy', '--domain', name, statuses=(0, 1))
+
+    def clear(self, cluster):
+        """End and undefine every domain of a cluster; their names."""
+        # By the domains' own words, not the document's nodes: a half-made cluster has no document.
+        names = [name for name in sorted(self.domains())
+                 if name.startswith(f'{cluster}-') and self.cluster_of(name) == cluster]
+        self.stop(*names)
+        return names
 
     def stop(self, *names):
         """End domains at once and forget them; one that is gone is no error."""
@@ -148,14 +192,21 @@ class Host:
 
 
 class Hosts:
-    """The hosts of a site, each by its libvirt URI."""
+    """The hosts of a site, each by its URI: the one place that knows of more engines than libvirt."""
 
     def __init__(self, settings):
         self._settings = settings
         self._known = {}
 
     def __getitem__(self, uri):
-        return self._known.setdefault(uri, Host(uri, self._settings))
+        uri = engine(uri)
+        if uri not in self._known:
+            if uri.startswith(f'{GANETI}://'):
+                from .ganeti import Ganeti as kind
+            else:
+                kind = Host
+            self._known[uri] = kind(uri, self._settings)
+        return self._known[uri]
 
     def ask(self, uris, question):
         """Put ``question`` (a function of a Host) to several at a time.
@@ -167,9 +218,10 @@ class Hosts:
                 return question(host)
             except Failure as failure:
                 return failure
-        hosts = [self[uri] for uri in sorted(set(uris))]
-        told = workers.each(answer, hosts, len(hosts))
-        return {host.uri: one for host, one in zip(hosts, told)}
+        uris = sorted(set(uris))
+        hosts = {engine(uri): self[uri] for uri in uris}
+        told = dict(zip(hosts, workers.each(answer, hosts.values(), len(hosts))))
+        return {uri: told[engine(uri)] for uri in uris}
 
     def answers(self, uris, question):
         """As ``ask``, of those that answer: one that does not is named on stderr, and left out.

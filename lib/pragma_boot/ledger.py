@@ -4,6 +4,7 @@ import os
 
 from . import document, files, names, overlay
 from .failure import Failure
+from .host import engine
 from .lock import exclusive
 
 LONGEST = 40
@@ -107,6 +108,19 @@ class Ledger:
                 os.unlink(os.path.join(folder, 'document.xml'))
             os.rmdir(folder)
 
+    def follow(self, moved):
+        """Enter the hosts of nodes that their engine moved to others; a cluster may be gone meanwhile."""
+        hosts = {}
+        for node in moved:
+            hosts.setdefault(node.getparent().get('name'), {})[node.get('name')] = node.get('host')
+        for name, now in hosts.items():
+            with self.changing():
+                known = self.document(name) if self.has(name) else None
+                if known is not None:
+                    for node in document.nodes(known, now):
+                        node.set('host', now[node.get('name')])
+                    self.write(known)
+
     def require(self, root):
         """The folder and the ledger's own document of a document's cluster; raises Failure."""
         name = document.cluster(root).get('name')
@@ -115,7 +129,11 @@ class Ledger:
             raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': run vc-allocate")
         hosts = {node.get('name'): node.get('host') for node in document.nodes(known)}
         for node in document.nodes(root):
-            if hosts.get(node.get('name')) != node.get('host'):
+            there = hosts.get(node.get('name'), '')
+            if engine(there) == engine(node.get('host')):
+                # An engine of several nodes may have moved it since the document was written.
+                node.set('host', there)
+            else:
                 raise Failure(f"node '{node.get('name')}' of cluster '{name}' is on "
                               f"'{hosts.get(node.get('name'))}' by the ledger, "
                               f"on '{node.get('host')}' by the document")

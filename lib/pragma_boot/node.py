@@ -5,9 +5,9 @@ from . import console, storage
 from .document import nodes, put
 from .domain import domain_name
 from .failure import Failure
-from .host import ACTIVE, URI
+from .host import ACTIVE, URI, engine
 
-PAUSED, CRASHED = 3, 6
+NO_STATE, PAUSED, CRASHED = 0, 3, 6
 """Of virDomainState."""
 
 
@@ -19,6 +19,7 @@ class View:
         self._ledger = ledger
         self._domains = {}
         self._consoles = {}
+        self.moved = []
 
     def look(self, some, ask=True):
         """Look at ``some`` nodes now; without ``ask`` at their consoles alone.
@@ -27,7 +28,7 @@ class View:
         nodes is 'unknown'.
         """
         if ask:
-            uris = {node.get('host') for node in some}
+            uris = {engine(node.get('host')) for node in some}
             self._domains = dict.fromkeys(uris, {})
             self._domains.update(self._hosts.ask(filter(URI.match, uris),
                                                  lambda host: host.domains()))
@@ -39,7 +40,7 @@ class View:
 
     def facts(self, node):
         """What libvirt says of a node's domain (Host.domains), None where it knows of none."""
-        told = self._domains[node.get('host')]
+        told = self._domains[engine(node.get('host'))]
         return None if isinstance(told, Failure) else told.get(domain_name(node))
 
     def _runs(self, node):
@@ -55,11 +56,13 @@ class View:
 
         'ready' and 'failed' are the guest's own words.
         """
-        if isinstance(self._domains[node.get('host')], Failure):
+        if isinstance(self._domains[engine(node.get('host'))], Failure):
             return 'unknown'
         facts = self.facts(node)
         if facts is None:
             return None
+        if facts['state'] == NO_STATE:
+            return 'unknown'
         if facts['state'] == CRASHED:
             return 'failed'
         if facts['state'] not in ACTIVE:
@@ -68,8 +71,15 @@ class View:
         return 'ready' if 'ready' in said else 'failed' if 'failed' in said else 'running'
 
     def set_states(self, root):
-        """Put a <state> into each node that libvirt knows, and take it from those it does not."""
+        """Put a <state> into each node that libvirt knows, and take it from those it does not.
+
+        A node that its engine moved gets the ``host`` where it is now, and is one of ``moved``.
+        """
         for node in nodes(root):
+            host = (self.facts(node) or {}).get('host', node.get('host'))
+            if host != node.get('host'):
+                node.set('host', host)
+                self.moved.append(node)
             told, old = self.state(node), node.find('state')
             if told is None:
                 if old is not None:

@@ -32,6 +32,10 @@ DEFAULTS = {
     'dns': '',
     'search': 'local',
     'mac_prefix': '52:54:00',
+    'ganeti_master': '',
+    'ganeti_credentials': '',
+    'ganeti_ca': '',
+    'ganeti_disk_template': 'sharedfile',
     'image_max_size': '64G',
     'jobs': '2',
 }
@@ -45,6 +49,9 @@ KINDS = {
 
 NAME = r'[A-Za-z0-9][A-Za-z0-9_.-]{0,14}'
 """Names of things on the hosts: of a link the kernel takes 15 characters (IFNAMSIZ)."""
+
+GANETI = 'ganeti'
+"""The driver whose hosts are the nodes of a Ganeti cluster, and their URIs' scheme."""
 
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 
@@ -120,7 +127,11 @@ class Settings:
         return int(match[1]) * UNITS[match[2]]
 
     def hosts(self):
-        """The libvirt URIs of the site's hosts, in its order."""
+        """The URIs of the site's hosts, in its order: libvirt's, or that of the one Ganeti cluster."""
+        if self['ve_driver'] == GANETI:
+            if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?', self['ganeti_master']):
+                self.refuse('ganeti_master', "the name of a Ganeti cluster's master, MASTER[:PORT]")
+            return [f"{GANETI}://{self['ganeti_master']}"]
         hosts = self['hosts'].split()
         if (not hosts or len(set(hosts)) < len(hosts)
                 or not all(re.fullmatch(r'[a-z0-9+]+://\S+', uri) for uri in hosts)):

@@ -1,6 +1,7 @@
-"""Where nodes' disks and consoles lie: in the ledger's folders, or in a libvirt storage pool of a host.
+"""Where nodes' disks and consoles lie: in the ledger's folders, in a libvirt storage pool of a host, or with
+instances that a host keeps itself.
 
-Both kinds have the same methods. A node of a document says by its <disk pool=> which it is in.
+All kinds have the same methods. A node of a document says by its <disk pool=> which it is in.
 """
 import os
 import re
@@ -8,6 +9,7 @@ import re
 from lxml import etree
 
 from . import console, process
+from .domain import domain_name
 from .lock import exclusive
 
 VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
@@ -18,6 +20,8 @@ VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 def chosen(host, ledger, settings):
     """The storage that the site's settings choose for new disks on a host."""
     kind, name = settings.kind('storage')
+    if host.keeps_disks:
+        return Kept(host, ledger)
     return Pool(host, name) if kind == 'pool' else Shared(host, ledger)
 
 
@@ -25,6 +29,8 @@ def of(node, hosts, ledger):
     """The storage that a node's disk is in."""
     disk, host = node.find('disk'), hosts[node.get('host')]
     pool = disk.get('pool') if disk is not None else None
+    if host.keeps_disks:
+        return Kept(host, ledger)
     return Pool(host, pool) if pool else Shared(host, ledger)
 
 
@@ -90,6 +96,21 @@ class Shared:
     def remove(self, cluster):
         """Remove disks and consoles of a cluster that has no domain any more."""
         # They go with its folder.
+
+
+class Kept(Shared):
+    """Disks that the host makes and removes with their instances; consoles in the cluster's folder."""
+
+    def lacking(self, nodes):
+        """Those of ``nodes`` of which there is no instance."""
+        there = self._host.domains()
+        return [node for node in nodes if node.find('disk') is None or domain_name(node) not in there]
+
+    def publish(self, root):
+        """Have a document read by those who make its nodes' disks; raises Failure."""
+        with self._ledger.changing():
+            self._ledger.require(root)
+            self._ledger.write(root)
 
 
 class Pool:
