@@ -25,11 +25,11 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
 # What tests need beyond that: a switch that knows VLANs, a tracer, GNU time for the benchmark's own test,
-# what draws graphs, a shell that completes.
-TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz zsh
+# what draws graphs, a shell that completes, what makes certificates.
+TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz zsh openssl
 
-# What make test-long needs beyond those: file systems of other guests.
-LONG_PACKAGES := xfsprogs
+# What make test-long needs beyond those: file systems of other guests; a Ganeti cluster, in namespaces.
+LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml
 
 ## Set-up
 
