@@ -56,7 +56,7 @@ class Boot:
             name, host = domain.domain_name(node), self._hosts[node.get('host')]
             if (self._view.facts(node) is not None
                     and host.cluster_of(name) != cluster(self._root).get('name')):
-                raise Failure(f"libvirt at '{host.uri}' has a domain '{name}' that is not ours")
+                raise Failure(f"'{host.uri}' has a domain '{name}' that is not ours")
 
     def _start(self, node, paused):
         storage.of(node, self._hosts, self._ledger).empty_console(node)
