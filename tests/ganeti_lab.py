@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A real Ganeti cluster for tests, all on this machine: each node in namespaces of its own.
 
 ``with Lab(3, folder) as lab:`` makes three nodes, h0 the master, joined by bridges as tests/hosts.py

@@ -17,6 +17,7 @@ DRIVER = ROOT / 'drivers' / 'ganeti'
 @pytest.fixture
 def play(empty_site, little_image):
     """A function that plays a tape to the site: the site, its entry of the tape's name, and the player."""
+    need('openssl')
     with contextlib.ExitStack() as stack:
         def begin(name):
             site = empty_site
