@@ -60,17 +60,17 @@ $(venv)/stamp: $(pragma)/requirements.txt $(pragma)/tests/requirements.txt | pac
 	$(Q)$(venv)/bin/pip install -qq --disable-pip-version-check $(patsubst %,-r %,$^)
 	$(Q)touch $@
 
-export PREFIX ?= /usr/local
-export SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
-export DESTDIR
+PREFIX ?= /usr/local
+SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+installing = PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' DESTDIR='$(DESTDIR)'
 
 .PHONY: install
 install: setup ## [PREFIX=/usr/local] [DESTDIR=]: install the tools
-	$(Q)$(pragma)/lib/install put
+	$(Q)$(installing) $(pragma)/lib/install put
 
 .PHONY: uninstall
 uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove them again
-	$(Q)$(pragma)/lib/install remove
+	$(Q)$(installing) $(pragma)/lib/install remove
 
 ## The demo: a frontend and two compute nodes on this machine
 
@@ -149,7 +149,7 @@ clean-cluster: ## NAME=cluster: stop a cluster and remove all of it
 # What make bench measures ours beside, and what draws its plot.
 BENCH_PACKAGES := gzip pigz isal virtinst guestfs-tools time
 
-bench: PACKAGES += $(BENCH_PACKAGES)
+bench: PACKAGES += $(BENCH_PACKAGES) $(LONG_PACKAGES) openssl
 
 $(venv)/stamp-bench: $(pragma)/tests/requirements-bench.txt $(venv)/stamp
 	$(Q)echo "Adding what tests/requirements-bench.txt names to the virtual environment"
