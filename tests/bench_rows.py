@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import bench_ganeti
 from bench_site import BIN, USER, Site
 
 BLOCK = 4096
@@ -353,4 +354,6 @@ ROWS = [
     Row('startup', 'a small document through each filter', startup_ways, startup_goals, IMPORT, 5),
     Row('boot', f'a frontend and {NODES} compute nodes, image staged, until all are started, paused',
         boot_ways, boot_goals),
+    Row('ganeti', f'{bench_ganeti.COMPUTES + 1} instances of the demo image on three Ganeti nodes, until all are made',
+        lambda site: bench_ganeti.ways(site, Way), bench_ganeti.goals),
 ]

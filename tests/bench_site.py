@@ -1,4 +1,5 @@
 """A site of its own for a run of bench.py, with the images that are measured on."""
+import contextlib
 import os
 import re
 import shutil
@@ -56,6 +57,11 @@ class Site:
         (driver / 'boot').write_text(PAUSED_BOOT.format(bin=BIN))
         (driver / 'boot').chmod(0o755)
         self._packed = {}
+        self._held = contextlib.ExitStack()
+
+    def held(self, context):
+        """Enter a context that ends with the site; what it gives."""
+        return self._held.enter_context(context)
 
     def run(self, *command, input=None):
         """Run something that is not measured; its output. Raises CalledProcessError."""
@@ -138,6 +144,7 @@ class Site:
 
     def close(self):
         """Leave nothing: no domain, no cluster, no storage pool that virt-clone has made."""
+        self._held.close()
         self.end('bench')
         for conf in self.folder.glob('*.conf'):
             self.environment['PRAGMA_SITE_CONF'] = str(conf)

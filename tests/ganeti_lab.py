@@ -105,13 +105,16 @@ class Node:
         self._mountpoint = folder / self.name
         self.init = None
 
+    def command(self, argv):
+        """The command that runs ``argv`` on the node."""
+        process = self.init.pid
+        return ['nsenter', f'--target={process}', '--net', '--mount', '--uts', '--root',
+                f'--pid=/proc/{process}/ns/pid_for_children', 'env', '--chdir=/',
+                'setpriv', '--pdeathsig', 'KILL', *argv]
+
     def run(self, argv, check=True, **options):
         """Run a command on the node; the CompletedProcess."""
-        process = self.init.pid
-        return subprocess.run(
-            ['nsenter', f'--target={process}', '--net', '--mount', '--uts', '--root',
-             f'--pid=/proc/{process}/ns/pid_for_children', 'env', '--chdir=/',
-             'setpriv', '--pdeathsig', 'KILL', *argv], check=check, stdin=subprocess.DEVNULL, **options)
+        return subprocess.run(self.command(argv), check=check, stdin=subprocess.DEVNULL, **options)
 
     def do(self, *argv):
         """Run a command on the node that must not fail; what it says."""
