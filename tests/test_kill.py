@@ -112,7 +112,7 @@ def sites(site, little_image):
             one.run('vc-clean', name)
 
 
-@pytest.mark.parametrize('ends', [60, pytest.param(400, marks=pytest.mark.long)])
+@pytest.mark.parametrize('ends', [40, pytest.param(400, marks=pytest.mark.long)])
 def test_row_22_28_a_killed_tool_runs_again_and_nothing_leaks(sites, ends):
     """``ends`` in all, every other by SIGTERM; each tool's part is evenly spaced over its steps."""
     need_fuse()
