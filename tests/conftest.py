@@ -193,6 +193,12 @@ def make_image(path, files=(), size='16M', mkfs=('mke2fs', '-t', 'ext4'), table=
     return path
 
 
+def superblock(path):
+    """What debugfs prints of the superblock of partition 1, at 1 MiB of a raw image."""
+    return subprocess.run(['debugfs', '-R', 'show_super_stats -h', f'{path}?offset=1048576'], capture_output=True,
+                          check=True).stdout.decode()
+
+
 def pack(path):
     """The .gz of a raw image, beside it."""
     packed = Path(f'{path}.gz')

@@ -10,7 +10,7 @@ from conftest import ROOT, lines, make_image, need, need_fuse, pack
 from pragma_boot import confinement
 from pragma_boot.failure import Failure
 
-PROGRAMS = {'sfdisk', 'blkid', 'dumpe2fs', 'e2fsck', 'debugfs', 'qemu-storage-daemon'}
+PROGRAMS = {'sfdisk', 'blkid', 'e2fsck', 'debugfs', 'qemu-storage-daemon'}
 
 WITNESS = '''#!/bin/sh
 {{

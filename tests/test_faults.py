@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SCRATCH, do_without, lines, make_image, need, need_fuse, pack
+from conftest import ROOT, SCRATCH, do_without, lines, make_image, need, need_fuse, pack, superblock
 from lxml import etree
 from pragma_boot.lock import exclusive
 from test_system_host import host  # noqa: F401
@@ -205,8 +205,7 @@ def test_row_17_a_journal_brings_nothing_old_back(site, tmp_path):
 
 def fill_inodes(site, path):
     """Take all inodes of the file system of a raw image."""
-    told = subprocess.run(['dumpe2fs', '-h', f'{path}?offset={START}'], check=True, capture_output=True).stdout
-    free = int(re.search(rb'Free inodes: +(\d+)', told)[1])
+    free = int(re.search(r'Free inodes: +(\d+)', superblock(path))[1])
     (site.folder / 'x').write_text('x')
     debugfs(path, *(f'write {site.folder}/x file{count}' for count in range(free)))
 

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import make_image, need, pack
+from conftest import make_image, need, pack, superblock
 from lxml import etree
 
 
@@ -157,8 +157,7 @@ def test_row_18_a_full_file_system(site):
             subprocess.run(['debugfs', '-w', '-R', f'write piece f{size}-{count}',
                             f'{path}?offset=1048576'], cwd=site.folder, capture_output=True,
                            check=True)
-    free = subprocess.run(['dumpe2fs', '-h', f'{path}?offset=1048576'], capture_output=True,
-                          check=True).stdout.decode()
+    free = superblock(path)
     if 'Free blocks:              0' not in free:
         pytest.fail(f'the test did not fill the file system: {free}')
     subprocess.run(['e2fsck', '-fy', f'{path}?offset=1048576'], capture_output=True, check=False)

@@ -50,6 +50,17 @@ def listing(volume, folders, subject):
     return found
 
 
+def superblock(volume, subject):
+    """The fields of the superblock of a Confined, as debugfs(8) prints them: {name: value}.
+
+    Not by dumpe2fs(8): that of e2fsprogs 1.47.1 and later takes no ``?offset=``. Raises Failure for a
+    file system that cannot be opened.
+    """
+    done = volume.run(['debugfs', '-R', 'show_super_stats -h', volume.device], subject)
+    _refuse_complaints(done, subject)
+    return dict(re.findall(r'^([^:\n]+):\s+(.*)$', done.stdout.decode(errors='replace'), re.M))
+
+
 def content(volume, path, entry, subject):
     """The bytes of a file whose Entry a listing has; raises Failure where they are not all there."""
     done = volume.run(['debugfs', '-R', f'cat {path}', volume.device], subject)
@@ -151,6 +162,11 @@ def places(volume, file, subject):
 def _run(volume, commands, subject, write=False, descriptors=()):
     done = volume.run(['debugfs', *(['-w'] if write else []), '-f', '-', volume.device], subject,
                       input='\n'.join(commands).encode() + b'\n', statuses=None, descriptors=descriptors)
+    _refuse_complaints(done, subject)
+
+
+def _refuse_complaints(done, subject):
+    """Raise Failure unless every command of a finished debugfs succeeded."""
     complaints = [line for line in done.stderr.decode(errors='replace').splitlines()
                   if line.strip() and not BANNER.match(line)]
     if complaints or done.returncode:

@@ -3,7 +3,7 @@ import os
 import re
 from typing import NamedTuple
 
-from . import confinement, process
+from . import confinement, debugfs, process
 from .failure import Failure
 from .image import SECTOR
 from .requirement import Requirement, Unseen, insist
@@ -137,9 +137,8 @@ CLEAN = Requirement('the file system is clean', _clean, 'shut the guest down, or
 
 
 def _fields(volume, length, subject):
-    """What dumpe2fs(8) says of an ext2/3/4 superblock, which is checked: {name: value}."""
-    done = volume.run(['dumpe2fs', '-h', volume.device], f'{subject}: partition 1 is damaged')
-    fields = dict(re.findall(r'^([^:\n]+):\s+(.*)$', done.stdout.decode(errors='replace'), re.M))
+    """The fields of an ext2/3/4 superblock, which is checked: {name: value}."""
+    fields = debugfs.superblock(volume, f'{subject}: partition 1 is damaged')
     if 'error' in fields.get('Filesystem state', ''):
         raise Failure(f'{subject}: the file system has its error flag set: run e2fsck on it')
     if int(fields['Block count']) * int(fields['Block size']) > length:
