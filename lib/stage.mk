@@ -1,4 +1,4 @@
-# Staged images (lib/pragma_boot/staging.py): make -C TEMP/images -f this RECORD.xml
+# Staged images (lib/pragma_boot/image/staging.py): make -C TEMP/images -f this RECORD.xml
 # A record's name carries its source's identity, so one that is there is up to date. The source's
 # path comes in the environment: no name of an author's is ever a make target or a shell word.
 

@@ -15,7 +15,7 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'lib'))
-from pragma_boot import session  # noqa: E402
+from pragma_boot.engine import session  # noqa: E402
 
 # How long an example takes is this machine's business: nothing here is a timed test.
 hypothesis.settings.register_profile('untimed', deadline=None)

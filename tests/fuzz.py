@@ -39,9 +39,11 @@ import hypothesis
 from conftest import ROOT, SCRATCH, Site, make_image, pack
 from hypothesis import strategies as st
 from lxml import etree
-from pragma_boot import document as documents
-from pragma_boot import profile, staging
-from pragma_boot import tool as tools
+
+from pragma_boot.cli import tool as tools
+from pragma_boot.document import tree as documents
+from pragma_boot.image import profile, staging
+from pragma_boot.system import log, streams
 
 STATUSES = {0, 1, 2, 3, 130}
 HANGS = 60
@@ -140,7 +142,7 @@ class Target:
             sys.stdin, sys.stdout, sys.stderr = (io.TextIOWrapper(open(number, mode, closefd=False), write_through=True)
                                                  for number, mode in ((0, 'rb'), (1, 'wb'), (2, 'wb')))
             sys.argv = [self.name, *arguments]
-            tools.name, tools.verbose = self.name, False
+            log.name, log.verbose = self.name, False
             os.environ.update(self.site.environment())
             try:
                 status = tools.run(self._main)
@@ -240,7 +242,7 @@ def partition_reader(site, base):
                 file.write(data)
             file.truncate(size)
         part, _ = staging._prepared(str(path), 'disk.raw', rules)
-        tools.write(stdout, f"<partition offset='{part.offset}'/>".encode())
+        streams.write(stdout, f"<partition offset='{part.offset}'/>".encode())
         return 0
     return main, disks(base).map(lambda changes: ((), repr(changes).encode()))
 

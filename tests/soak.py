@@ -30,9 +30,10 @@ from pathlib import Path
 
 import docopt
 from conftest import ROOT, SCRATCH, Site, connection, make_image, pack
-from pragma_boot import session
 from test_interruption import settled
 from test_vc_inject import mounts, processes
+
+from pragma_boot.engine import session
 
 WARM_UP = 8
 """Clusters before the first look: a daemon that has just begun has not what it keeps."""

@@ -1,10 +1,11 @@
 """Properties of the pure part of allocation: packing and placement."""
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
-from pragma_boot import allocation
-from pragma_boot.failure import Shortage
+from pragma_boot.cluster import allocation
+from pragma_boot.system.failure import Shortage
 
 memories = st.integers(1, 1 << 20)
 rooms = st.lists(st.tuples(st.integers(-4, 64), memories), min_size=1, max_size=6)

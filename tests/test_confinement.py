@@ -7,8 +7,9 @@ import subprocess
 
 import pytest
 from conftest import ROOT, lines, make_image, need, need_fuse, pack
-from pragma_boot import confinement
-from pragma_boot.failure import Failure
+
+from pragma_boot.system import confinement
+from pragma_boot.system.failure import Failure
 
 PROGRAMS = {'sfdisk', 'blkid', 'e2fsck', 'debugfs', 'qemu-storage-daemon'}
 

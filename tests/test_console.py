@@ -2,7 +2,7 @@
 
 import pytest
 
-from pragma_boot import console
+from pragma_boot.engine import console
 
 
 @pytest.mark.parametrize('log, told', [

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SCRATCH, Site, lines, make_image, need, need_fuse, pack
 from lxml import etree
-from pragma_boot import permit, settings
 from test_examples import without_dependency
+
+from pragma_boot.document import permit
+from pragma_boot.system import settings
 
 PAGES = sorted((ROOT / 'man').glob('*.[1-9]'))
 TOOLS = sorted(os.listdir(ROOT / 'bin'))
@@ -212,6 +214,6 @@ def shown(where):
 @pytest.mark.parametrize('table', [allowed, refused])
 def test_the_page_has_the_codes_table(table):
     text = PAGE.read_text(encoding='utf-8')
-    begin = f'.\\" table of lib/pragma_boot/permit.py: {table.__name__}\n.Bl -tag -width Ds\n'
+    begin = f'.\\" table of lib/pragma_boot/document/permit.py: {table.__name__}\n.Bl -tag -width Ds\n'
     assert begin in text
     assert text.split(begin, 1)[1].split('.El\n', 1)[0] == ''.join(table())

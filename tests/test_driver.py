@@ -2,8 +2,9 @@
 import subprocess
 
 import pytest
-from pragma_boot.driver import Driver
-from pragma_boot.failure import Said
+
+from pragma_boot.cluster.driver import Driver
+from pragma_boot.system.failure import Said
 
 LOGGING = '''#!/bin/sh
 echo "begin $1" >>"$3/log"; sleep 1; echo "end $1" >>"$3/log"

@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SCRATCH, do_without, lines, make_image, need, need_fuse, pack, superblock
 from lxml import etree
-from pragma_boot.lock import exclusive
 from test_system_host import host  # noqa: F401
 from test_vc_inject import disks, inside, mounts, processes, use_image
 from test_vc_stage import files, parsed, set_image, staged
+
+from pragma_boot.system.lock import exclusive
 
 START = 1 << 20
 """Where partition 1 of make_image's disks begins, in bytes."""

@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT
 from fuzz import Finding, Target
 from hypothesis import strategies as st
-from pragma_boot.failure import Failure
+
+from pragma_boot.system.failure import Failure
 
 
 def fuzz(*arguments):

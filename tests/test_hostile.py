@@ -6,7 +6,8 @@ import shutil
 import pytest
 from conftest import DATA
 from lxml import etree
-from pragma_boot import permit
+
+from pragma_boot.document import permit
 
 HOSTILE = DATA / 'hostile'
 EXPECTED = {line.split('\t')[0]: (line.split('\t') + [''])[1:3]

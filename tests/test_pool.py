@@ -2,12 +2,13 @@
 import ipaddress
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
-from pragma_boot import pool
-from pragma_boot.failure import Failure, Shortage
-from pragma_boot.settings import Settings
+from pragma_boot.cluster import pool
+from pragma_boot.system.failure import Failure, Shortage
+from pragma_boot.system.settings import Settings
 
 NOTHING = pool.Taken.by([])
 

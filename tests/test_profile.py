@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from conftest import lines, make_image, pack
-from pragma_boot import profile
-from pragma_boot.failure import Failure
 from test_vc_stage import parsed, set_image, staged
+
+from pragma_boot.image import profile
+from pragma_boot.system.failure import Failure
 
 CARD = b'DEVICE=eth%d\n# HWADDR of old\nHWADDR=00:16:3e:00:00:0%d\nHWADDRESS=kept\nONBOOT=yes\n  HWADDR = x'
 MENDED = b'DEVICE=eth%d\n# HWADDR of old\nHWADDRESS=kept\nONBOOT=yes\n'

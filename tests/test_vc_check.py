@@ -12,8 +12,10 @@ import time
 import pytest
 from conftest import ROOT, do_without, lines, make_image, need, pack
 from lxml import etree
-from pragma_boot import guest, partition, vcin
 from test_faults import FIRST, disk, entry
+
+from pragma_boot.document import vcin
+from pragma_boot.image import guest, partition
 
 SYSTEM, WANTS = 'etc/systemd/system', 'etc/systemd/system/multi-user.target.wants'
 PART = {f'{SYSTEM}/{name}': b'[Unit]\n' for name in guest.UNITS} | {'usr/local/sbin/pragma-guest': b'#!/usr/bin/python3\n'}
@@ -255,7 +257,7 @@ def test_one_image_of_both_roles_is_looked_at_once(site, packed):
 
 
 def test_the_tables_of_drivers_are_of_all_that_is_permitted():
-    from pragma_boot import permit
+    from pragma_boot.document import permit
     assert guest.BUSES.keys() == permit.DISK_BUSES.keys() and guest.CARDS.keys() == permit.CARDS.keys()
 
 

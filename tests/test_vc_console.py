@@ -9,10 +9,11 @@ import time
 import pytest
 from conftest import lines
 from lxml import etree
-from pragma_boot import console, storage
-from pragma_boot.host import Hosts
-from pragma_boot.settings import Settings
 from test_vc_boot import boot, virsh
+
+from pragma_boot.engine import console, storage
+from pragma_boot.engine.registry import Hosts
+from pragma_boot.system.settings import Settings
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-"""pragma_boot: from an image database to a running virtual cluster on libvirt.
+"""pragma_boot: from an image database to a running virtual cluster.
 
-A noun a module. Pure transforms (tree in, tree out): document, vcin, vcout, domain, allocation.
-Side effects: ledger, image, partition, overlay, host, console, process.
+Packages, top to bottom; imports run downwards only: cli, cluster, engine, image, document, system.
 
-A module of others' that takes milliseconds to import and that not every use of ours needs is imported
-in the function that needs it: a filter starts in not much more than lxml does.
+A module that takes milliseconds to import, and that not every use needs, is imported in the function that
+needs it, so that a filter starts in little more time than lxml.
 """
 import os
 import sys

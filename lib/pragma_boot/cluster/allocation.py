@@ -1,0 +1,184 @@
+"""Allocation: what a cluster gets of a site's CPUs, memory, addresses and ports. Pure.
+
+Nothing here reads a file or asks a host: the caller says what is taken.
+"""
+import re
+from typing import NamedTuple
+
+from lxml import etree
+
+from ..document.tree import ROLES, domain, put, text
+from ..system.failure import Failure, Shortage
+from . import pool
+
+MEMORY_UNITS = {'b': 1, 'bytes': 1, 'KB': 10 ** 3, 'k': 2 ** 10, 'KiB': 2 ** 10, 'MB': 10 ** 6,
+                'M': 2 ** 20, 'MiB': 2 ** 20, 'GB': 10 ** 9, 'G': 2 ** 30, 'GiB': 2 ** 30,
+                'TB': 10 ** 12, 'T': 2 ** 40, 'TiB': 2 ** 40}
+"""Units of libvirt's <memory unit=> in bytes (formatdomain, Memory Allocation)."""
+
+USER_MODE = {'ip': '10.0.2.15', 'netmask': '255.255.255.0', 'gw': '10.0.2.2'}
+"""The guest's place in QEMU's user-mode network (QEMU documentation, Network emulation)."""
+
+
+class Free(NamedTuple):
+    """What a host has left for new nodes: its URI, CPUs, memory in KiB."""
+
+    host: str
+    cpus: int
+    memory: int
+
+
+USER_MODE_DNS = '10.0.2.3'
+
+
+def pack(num_cpus, cpus_per_node):
+    """CPUs of each compute node: the fewest nodes of at most ``cpus_per_node``, evenly filled."""
+    if not num_cpus:
+        return []
+    count = -(-num_cpus // cpus_per_node)
+    return [num_cpus // count + (index < num_cpus % count) for index in range(count)]
+
+
+def memory(author):
+    """The <memory> of an author's domain, in KiB rounded up."""
+    element = author.find('memory')
+    amount = text(element)
+    unit = element.get('unit', 'KiB') if element is not None else 'KiB'
+    if not re.fullmatch('[0-9]{1,15}', amount) or unit not in MEMORY_UNITS:
+        raise Failure(f"line {author.sourceline}: the domain's <memory> is not a number "
+                      'in a unit of libvirt')
+    return -(-int(amount) * MEMORY_UNITS[unit] // 1024)
+
+
+def cpus(author):
+    """The <vcpu> of an author's domain, 1 where it has none."""
+    count = text(author.find('vcpu')) or '1'
+    if not re.fullmatch('[1-9][0-9]{0,3}', count):
+        raise Failure(f"line {author.sourceline}: the domain's <vcpu> is not a number of CPUs")
+    return int(count)
+
+
+def place(nodes, free):
+    """Choose each node's host, or None where there is not enough room for all.
+
+    ``nodes`` are (cpus, memory) pairs. The host with the most free CPUs is filled first, then
+    the next; of two that are equal the one whose URI sorts first.
+    """
+    left = sorted(([-place.cpus, place.host, place.memory] for place in free))
+    chosen = []
+    for cpus, kib in nodes:
+        host = next((have for have in left if -have[0] >= cpus and have[2] >= kib), None)
+        if host is None:
+            return None
+        host[0] += cpus
+        host[2] -= kib
+        chosen.append(host[1])
+    return chosen
+
+
+def spread(frontend, num_cpus, cpus_per_node, size, free):
+    """The nodes of a cluster as (cpus, memory) pairs, the frontend first, and their hosts.
+
+    The fewest compute nodes of at most ``cpus_per_node`` CPUs that there is room for: smaller
+    ones are tried where larger ones fit nowhere. ``size`` tells a compute node's memory in KiB by
+    its CPUs. Raises Shortage, all or nothing.
+    """
+    room = sum(max(place.cpus, 0) for place in free)
+    wanted = [frontend]
+    for most in range(min(cpus_per_node, max(num_cpus, 1)), 0, -1):
+        wanted = [frontend] + [(count, size(count)) for count in pack(num_cpus, most)]
+        if frontend[0] + num_cpus > room:
+            break
+        hosts = place(wanted, free)
+        if hosts:
+            return wanted, hosts
+    raise Shortage(
+        f'not enough room: {frontend[0] + num_cpus} CPUs and '
+        f'{sum(kib for _, kib in wanted) >> 10} MiB asked for by {len(wanted)} nodes, '
+        f'{room} CPUs and {sum(max(place.memory, 0) for place in free) >> 10} MiB free on '
+        f"{len(free)} host{'s' * (len(free) > 1)}")
+
+
+def private_card(settings, address, netmask, taken, usable):
+    """What every private <interface> of a cluster says of its network: attributes."""
+    kind, name = settings.kind('private_network')
+    if kind == 'socket':
+        return {'port': pool.port(settings, 'private_ports', taken, usable)}
+    vlan = pool.vlan(settings, taken)
+    if vlan:
+        return {**_link(kind, name), 'vlan': vlan}
+    pool.check_subnet(name, address, netmask, taken)
+    return _link(kind, name)
+
+
+def _link(kind, name):
+    """What an <interface> says of a thing that is on its host: attributes."""
+    if kind == 'network':
+        return {'source': name}
+    return {'bridge': name, **({'virtualport': 'openvswitch'} if kind == 'ovs' else {})}
+
+
+def public_card(settings, name, taken, usable):
+    """The frontend's FQDN, and its public <interface>'s address and network: attributes."""
+    kind, network = settings.kind('public_network')
+    if kind == 'user':
+        port = pool.port(settings, 'ssh_ports', taken, usable)
+        return f"{name}.{settings['search'] or 'local'}", {**USER_MODE, 'port': port}
+    public = pool.public(settings, taken)
+    return public.fqdn, {'ip': public.ip, 'netmask': settings['netmask'],
+                         'gw': settings['gateway'], **_link(kind, network)}
+
+
+def dns(settings):
+    """The address of the guests' DNS server: the site's, else user mode's own."""
+    if settings['public_network'] == 'user' and not settings['dns']:
+        return USER_MODE_DNS
+    if not pool.is_address(settings['dns']):
+        settings.refuse('dns', "the DNS server's address")
+    return settings['dns']
+
+
+def allocate(root, name, num_cpus, key, settings, free, taken, usable):
+    """The <cluster> for a document: a frontend, and compute nodes of ``num_cpus`` CPUs in all.
+
+    ``free`` is a list of Free, ``taken`` a pool.Taken, ``usable`` tells whether a port can be
+    had, ``key`` is the text of the user's public keys, '' for none. Raises Shortage and Failure.
+    """
+    authors = {role: domain(root, role) for role in ROLES[:2 if num_cpus else 1]}
+    step = settings.size('memory_per_cpu') // 1024
+    least = memory(authors['compute']) if num_cpus else 0
+    wanted, hosts = spread((cpus(authors['frontend']), memory(authors['frontend'])), num_cpus,
+                           settings.number('cpus_per_node') or 1,
+                           lambda count: least + (count - 1) * step, free)
+    netmask, addresses = pool.private_addresses(root, len(wanted) - 1)
+    cards = pool.macs(settings, taken, len(wanted) + 1)
+    private = private_card(settings, addresses[0], netmask, taken, usable)
+    own_ports = {int(private['port'])} if 'port' in private else set()
+    fqdn, public = public_card(settings, name, taken._replace(ports=taken.ports | own_ports),
+                               usable)
+
+    cluster = etree.Element('cluster', name=name)
+    for index, ((count, size), host) in enumerate(zip(wanted, hosts)):
+        role = ROLES[index > 0]
+        short = role if role == 'frontend' else f'{role}-{index - 1}'
+        node = etree.SubElement(cluster, 'node', role=role, name=short,
+                                fqdn=fqdn if role == 'frontend' else short, host=host,
+                                cpus=str(count), memory=str(size))
+        card = etree.SubElement(node, 'interface', network='private', mac=cards[index],
+                                ip=addresses[index], netmask=netmask)
+        if role == 'compute':
+            card.set('gw', addresses[0])
+        card.attrib.update(private)
+        if role == 'frontend':
+            etree.SubElement(node, 'interface', network='public', mac=cards[-1], **public)
+    etree.SubElement(cluster, 'dns', ip=dns(settings), search=settings['search'], domain='')
+    if key:
+        etree.SubElement(cluster, 'key').text = key
+    return cluster
+
+
+def add_cluster_key(cluster, public):
+    """Let the cluster's own key, by which its frontend reaches them, into the compute nodes."""
+    key = etree.Element('key', role='compute')
+    key.text = public
+    put(cluster, key)

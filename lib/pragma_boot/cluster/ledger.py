@@ -1,0 +1,142 @@
+"""The ledger of reservations: the folders TEMP/clusters/NAME with their document.xml, nothing else."""
+import contextlib
+import os
+
+from ..document import tree
+from ..engine.registry import engine
+from ..image import overlay
+from ..system import files, names
+from ..system.failure import Failure
+from ..system.lock import exclusive
+
+LONGEST = 40
+"""Characters of a cluster's name: it begins its domains' names and its frontend's host name."""
+
+
+class Ledger:
+    """The clusters of one temporary directory."""
+
+    def __init__(self, temporary_directory):
+        self.root = temporary_directory
+        self.clusters = os.path.join(temporary_directory, 'clusters')
+
+    @contextlib.contextmanager
+    def changing(self):
+        """Hold the ledger's lock for the block: no address is given twice."""
+        os.makedirs(self.clusters, exist_ok=True)
+        with exclusive(os.path.join(self.root, 'lock')):
+            yield
+
+    def alone(self, name):
+        """Hold a cluster's own lock, on its folder itself: nobody else makes its disks meanwhile."""
+        return exclusive(self.folder(name), os.O_RDONLY | os.O_DIRECTORY)
+
+    def folder(self, name):
+        """The folder of a cluster; raises Failure for what is no name."""
+        return os.path.join(self.clusters, names.checked(name, 'cluster'))
+
+    def names(self):
+        """The names of all clusters, half-made ones included, sorted."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(entry.name for entry in os.scandir(self.clusters)
+                          if entry.is_dir() and names.PATTERN.fullmatch(entry.name))
+        return []
+
+    def has(self, name):
+        """Whether there is a cluster of that name, half-made or not."""
+        return os.path.isdir(self.folder(name))
+
+    def document(self, name):
+        """The document of a cluster, None where it is half-made; raises Failure for a bad one."""
+        path = os.path.join(self.folder(name), 'document.xml')
+        return tree.read_file(path) if os.path.exists(path) else None
+
+    def known(self, name):
+        """The document of a cluster; raises Failure where there is none, or only half of one."""
+        if not self.has(name):
+            raise Failure(f"no cluster '{name}' in the ledger of '{self.root}'")
+        root = self.document(name)
+        if root is None:
+            raise Failure(f"cluster '{name}' is half-made: 'vc-clean {name}' removes it")
+        return root
+
+    def documents(self):
+        """The documents of all clusters that are not half-made."""
+        return [root for root in map(self.document, self.names()) if root is not None]
+
+    def free_name(self, wanted):
+        """``wanted``, or with the first number from 2 on that makes it a new name."""
+        wanted = wanted[:LONGEST - 4].rstrip('.-')
+        count, name = 1, wanted
+        while self.has(name):
+            count += 1
+            name = f'{wanted}-{count}'
+        return name
+
+    def write(self, root):
+        """Replace the document of its cluster, which must be there."""
+        path = os.path.join(self.folder(tree.cluster(root).get('name')), 'document.xml')
+        files.write(path, tree.serialize(root), 0o600)
+
+    @contextlib.contextmanager
+    def entering(self, name):
+        """Enter a new cluster: yields its folder, in which the block writes its document last.
+
+        A folder without a document, of an allocation that was killed, is taken over; if the block
+        fails, none is left.
+        """
+        folder = self.folder(name)
+        if os.path.exists(os.path.join(folder, 'document.xml')):
+            raise Failure(f"cluster '{name}' exists already")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        try:
+            yield folder
+        except BaseException:
+            self.remove(name)
+            raise
+
+    def remove(self, name):
+        """Give a cluster's reservation back: its document last, so that a kill leaves it whole."""
+        folder = self.folder(name)
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(folder):
+                if entry.name == 'document.xml':
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    overlay.discard(entry.path)
+                else:
+                    os.unlink(entry.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, 'document.xml'))
+            os.rmdir(folder)
+
+    def follow(self, moved):
+        """Enter the hosts of nodes that their engine moved to others; a cluster may be gone meanwhile."""
+        hosts = {}
+        for node in moved:
+            hosts.setdefault(node.getparent().get('name'), {})[node.get('name')] = node.get('host')
+        for name, now in hosts.items():
+            with self.changing():
+                known = self.document(name) if self.has(name) else None
+                if known is not None:
+                    for node in tree.nodes(known, now):
+                        node.set('host', now[node.get('name')])
+                    self.write(known)
+
+    def require(self, root):
+        """The folder and the ledger's own document of a document's cluster; raises Failure."""
+        name = tree.cluster(root).get('name')
+        known = self.document(name) if self.has(name) else None
+        if known is None:
+            raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': run vc-allocate")
+        hosts = {node.get('name'): node.get('host') for node in tree.nodes(known)}
+        for node in tree.nodes(root):
+            there = hosts.get(node.get('name'), '')
+            if engine(there) == engine(node.get('host')):
+                # An engine of several nodes may have moved it since the document was written.
+                node.set('host', there)
+            else:
+                raise Failure(f"node '{node.get('name')}' of cluster '{name}' is on "
+                              f"'{hosts.get(node.get('name'))}' by the ledger, "
+                              f"on '{node.get('host')}' by the document")
+        return self.folder(name), known

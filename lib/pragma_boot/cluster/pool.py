@@ -1,0 +1,169 @@
+"""The pools of a site, of which each cluster gets its own part: addresses, names, MACs, ports, VLANs.
+
+Pure: the caller says what is taken. A pool that has nothing left raises Shortage with its name;
+a setting that is no pool raises Failure.
+"""
+import ipaddress
+import re
+from typing import NamedTuple
+
+from ..document.tree import text
+from ..system import names
+from ..system.failure import Failure, Shortage
+
+
+class Public(NamedTuple):
+    """A public address, and the name that it has in the site's DNS."""
+
+    ip: str
+    fqdn: str
+
+
+class Taken(NamedTuple):
+    """What other clusters of the site have; ``subnets`` are pairs of a bridge and a subnet."""
+
+    macs: frozenset
+    ports: frozenset
+    vlans: frozenset
+    publics: frozenset
+    subnets: frozenset
+
+    @classmethod
+    def by(cls, documents):
+        """What the clusters of ``documents`` have."""
+        cards = [card for root in documents for card in root.iterfind('cluster/node/interface')]
+        return cls(
+            frozenset(card.get('mac') for card in cards),
+            frozenset(int(card.get('port')) for card in cards if card.get('port')),
+            frozenset(int(card.get('vlan')) for card in cards if card.get('vlan')),
+            frozenset(card.get('ip') for card in cards if card.get('network') == 'public'),
+            # Of a cluster's private cards one tells as much as all.
+            frozenset((card.get('bridge'), _subnet(card.get('ip'), card.get('netmask')))
+                      for root in documents
+                      for card in root.xpath("(cluster/node/interface[@network='private'])[1]")
+                      if card.get('bridge') and not card.get('vlan')))
+
+
+def _subnet(address, netmask):
+    return ipaddress.IPv4Network(f'{address}/{netmask}', strict=False)
+
+
+def _usable(subnet):
+    """Whether hosts can have the addresses of a subnet (RFC 6890)."""
+    return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local or subnet.is_reserved
+                or subnet.network_address.packed[0] == 0)
+
+
+def private_addresses(root, count):
+    """The private network's netmask, and the addresses of the frontend and ``count`` others.
+
+    The frontend has the address that <networks> names. The others count down from the top of
+    the subnet; its network and broadcast addresses stay free.
+    """
+    network = root.find("networks/network[@name='private']")
+    address, netmask = text(network.find('ipaddress')), text(network.find('netmask'))
+    try:
+        subnet = _subnet(address, netmask)
+    except ValueError as error:
+        raise Failure(f'line {network.sourceline}: the private network is wrong: {error}') from None
+    frontend = ipaddress.IPv4Address(address)
+    # ipaddress takes 0.0.255.255 for 255.255.0.0; and a subnet of everything has every route.
+    if str(subnet.netmask) != netmask or subnet.prefixlen < 8 or not _usable(subnet):
+        raise Failure(f"line {network.sourceline}: '{address}' with netmask '{netmask}' is no private network")
+    if subnet.prefixlen > 30 or frontend in (subnet.network_address, subnet.broadcast_address):
+        raise Failure(f"line {network.sourceline}: '{address}' is no host's address in {subnet}")
+    if count > subnet.num_addresses - 3:
+        raise Shortage(f"pool 'private' ({subnet}) has {subnet.num_addresses - 3} addresses "
+                       f'for compute nodes, {count} asked for')
+    top = int(subnet.broadcast_address)
+    chosen = (candidate for candidate in range(top - 1, int(subnet.network_address), -1)
+              if candidate != int(frontend))
+    return netmask, [address] + [str(ipaddress.IPv4Address(next(chosen))) for _ in range(count)]
+
+
+def check_subnet(bridge, address, netmask, taken):
+    """Raise Shortage where a cluster on the same bridge has addresses of the same subnet."""
+    subnet = _subnet(address, netmask)
+    for other, used in taken.subnets:
+        if other == bridge and used.overlaps(subnet):
+            raise Shortage(f"pool 'private_network' ({bridge}) has {used} in use by another "
+                           'cluster: with vlans, each cluster has a network of its own')
+
+
+def macs(settings, taken, count):
+    """The ``count`` lowest MACs under the site's prefix of three bytes that nobody has."""
+    prefix = settings['mac_prefix'].lower()
+    if not re.fullmatch('[0-9a-f][02468ace](:[0-9a-f]{2}){2}', prefix):
+        settings.refuse('mac_prefix', 'three bytes of a unicast MAC such as 52:54:00')
+    found = []
+    for number in range(1, 1 << 24):
+        if len(found) == count:
+            return found
+        mac = f'{prefix}:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}'
+        if mac not in taken.macs:
+            found.append(mac)
+    raise Shortage(f"pool 'mac_prefix' ({prefix}) has no {count} MACs left")
+
+
+def _numbers(settings, key, least, most, example):
+    """A setting that is a range of numbers, such as 22000-22999."""
+    match = re.fullmatch('([0-9]{1,5})-([0-9]{1,5})', settings[key])
+    if not match or not least <= int(match[1]) <= int(match[2]) <= most:
+        settings.refuse(key, f'a range within {least}-{most}, such as {example}')
+    return range(int(match[1]), int(match[2]) + 1)
+
+
+def port(settings, key, taken, usable):
+    """The lowest port of the pool ``key`` that no cluster has and that is ``usable`` here now."""
+    ports = _numbers(settings, key, 1024, 65535, '22000-22999')
+    for candidate in ports:
+        if candidate not in taken.ports and usable(candidate):
+            return str(candidate)
+    raise Shortage(f"pool '{key}' ({settings[key]}) has no port left")
+
+
+def vlan(settings, taken):
+    """The lowest VLAN id of the site that no cluster has (IEEE 802.1Q), None for a site without."""
+    if not settings['vlans']:
+        return None
+    for candidate in _numbers(settings, 'vlans', 1, 4094, '100-199'):
+        if candidate not in taken.vlans:
+            return str(candidate)
+    raise Shortage(f"pool 'vlans' ({settings['vlans']}) has no VLAN left")
+
+
+def public(settings, taken):
+    """The first Public of the site's pool that no cluster has."""
+    pool = _publics(settings)
+    for candidate in pool:
+        if candidate.ip not in taken.publics:
+            return candidate
+    raise Shortage(f"pool 'public_ips' ({len(pool)} addresses) has no address left")
+
+
+def _publics(settings):
+    try:
+        subnet = _subnet(settings['gateway'], settings['netmask'])
+    except ValueError:
+        raise Failure(f"{settings.path}: gateway and netmask must be the public network's, "
+                      f"not '{settings['gateway']}' and '{settings['netmask']}'") from None
+    hosts = range(int(subnet.network_address) + 1, int(subnet.broadcast_address))
+    pool = []
+    for entry in filter(None, (part.strip() for part in settings['public_ips'].split(','))):
+        ip, _, fqdn = entry.partition(' ')
+        if not is_address(ip) or not names.PATTERN.fullmatch(fqdn.strip()):
+            settings.refuse('public_ips', 'pairs such as 192.0.2.10 vc0.example.org, with commas')
+        if int(ipaddress.IPv4Address(ip)) not in hosts or ip == settings['gateway']:
+            raise Failure(f"{settings.path}: '{ip}' of public_ips is no guest's address in {subnet}")
+        pool.append(Public(ip, fqdn.strip()))
+    if len({one.ip for one in pool}) < len(pool):
+        settings.refuse('public_ips', 'addresses that differ')
+    return pool
+
+
+def is_address(word):
+    """Whether a text is an IPv4 address."""
+    try:
+        return bool(ipaddress.IPv4Address(word))
+    except ValueError:
+        return False

@@ -1,0 +1,102 @@
+"""The instances of Ganeti that a cluster's nodes become, and what Ganeti is asked for to make them."""
+import os
+
+from lxml import etree
+
+from ..document import permit, tree
+from ..system.failure import Failure
+from ..system.lock import exclusive
+from .domain import domain_name
+from .ganeti import CLUSTER
+
+OS = 'pragma'
+"""The OS definition that every node has (drivers/ganeti/os)."""
+
+DISKS = {'virtio': {'disk_type': 'paravirtual'}, 'ide': {'disk_type': 'ide'},
+         'scsi': {'disk_type': 'scsi-hd', 'scsi_controller_type': 'virtio-scsi-pci'}}
+CARDS = {'virtio': 'paravirtual', 'e1000': 'e1000', 'rtl8139': 'rtl8139'}
+"""Hypervisor parameters for the buses and cards of permit.DISK_BUSES and permit.CARDS."""
+
+ACCELERATIONS = {'auto': {}, 'kvm': {'kvm_flag': 'enabled', 'cpu_type': 'host'},
+                 'tcg': {'kvm_flag': 'disabled', 'cpu_type': 'max', 'kvm_path': '/usr/bin/qemu-system-x86_64'}}
+"""The same for the setting ``accel``; auto is what the cluster's administrator chose.
+
+A QEMU that is called kvm, as Ganeti's is, uses KVM where it is not told to.
+"""
+
+
+class Plan:
+    """What Ganeti is told of each node, in the place of injection.Plan.
+
+    Its OS definition lays the staged image onto the disk, and writes the node's files into it.
+    """
+
+    def __init__(self, root, folder, host, place, settings):
+        self._root = root
+        self._folder = folder
+        self._host = host
+        self._place = place
+        self._settings = settings
+
+    def carry_out(self, nodes, jobs):
+        """Have the instances of ``nodes`` made, all or none, and say their hosts in them.
+
+        Returns their <disk>s by the nodes' names. Raises Failure and Shortage.
+        """
+        if not nodes:
+            return {}
+        self._place.prepare(self._folder)
+        # What the OS definition reads is what was read here, and not an older one of the ledger's.
+        self._place.publish(self._root)
+        instances = [self._instance(node) for node in nodes]
+        # Ganeti's allocator does not see what an earlier call of it is about to make.
+        with exclusive(os.path.join(os.path.dirname(os.path.dirname(self._folder)), 'ganeti.lock')):
+            hosts = self._host.create(instances)
+        for node in nodes:
+            node.set('host', hosts[domain_name(node)])
+        return {node.get('name'): etree.Element('disk', path=f'/run/ganeti/instance-disks/{domain_name(node)}:0',
+                                                format='raw') for node in nodes}
+
+    def _instance(self, node):
+        """The request for one node's instance (OpInstanceCreate)."""
+        name, image = domain_name(node), tree.image(self._root, node.get('role'))
+        if name != name.lower():
+            raise Failure(f"instance '{name}': Ganeti takes no capital letters in a name")
+        return {'mode': 'create', 'instance_name': name, 'os_type': OS, 'start': False,
+                'disk_template': self._settings['ganeti_disk_template'],
+                'disks': [{'size': -(-int(image.get('size')) >> 20)}],
+                'nics': [_nic(card) for card in node.findall('interface')],
+                'beparams': {'vcpus': int(node.get('cpus')), 'minmem': -(-int(node.get('memory')) >> 10),
+                             'maxmem': -(-int(node.get('memory')) >> 10)},
+                'hypervisor': 'kvm', 'hvparams': self._hypervisor(node),
+                'osparams': {'document': os.path.join(self._folder, 'document.xml'), 'node': node.get('name')},
+                # Names and addresses are ours: no DNS server need know them.
+                'name_check': False, 'ip_check': False, 'conflicts_check': False,
+                'tags': [f"{CLUSTER}{node.getparent().get('name')}"]}
+
+    def _hypervisor(self, node):
+        """Hypervisor parameters, after what is permitted of the author's <domain>."""
+        author = permit.permitted(tree.domain(self._root, node.get('role')))
+        bus = author.xpath('string(devices/disk/target/@bus)') or 'virtio'
+        models = {card.xpath('string(model/@type)') or 'virtio' for card in author.findall('devices/interface')}
+        model = min(models, default='virtio')
+        if bus not in DISKS or model not in CARDS or len(models) > 1:
+            raise Failure(f"node '{node.get('name')}': Ganeti has no disk on the bus {bus} with "
+                          f"{' and '.join(sorted(models))} cards")
+        console = self._place.console(node)
+        if ' ' in console or ',' in console:
+            raise Failure(f"console '{console}': Ganeti takes no space or comma in temporary_directory")
+        return {**DISKS[bus], 'nic_type': CARDS[model], **ACCELERATIONS[self._settings['accel']],
+                'acpi': author.find('features/acpi') is not None,
+                'machine_version': author.xpath('string(os/type/@machine)') or 'pc',
+                'kernel_path': '', 'boot_order': 'disk', 'serial_console': False, 'vnc_bind_address': '',
+                'kvm_extra': f'-chardev file,id=pragma,path={console},append=on '
+                             '-device isa-serial,chardev=pragma'}
+
+
+def _nic(card):
+    """The request for a card on a bridge of the nodes."""
+    if not card.get('bridge') or card.get('virtualport') or card.get('vlan'):
+        raise Failure(f"the {card.get('network')} network is no Linux bridge without VLANs: with "
+                      've_driver = ganeti the settings private_network and public_network are bridge:NAME')
+    return {'mode': 'bridged', 'link': card.get('bridge'), 'mac': card.get('mac')}

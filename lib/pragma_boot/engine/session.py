@@ -1,0 +1,72 @@
+"""A libvirt session for root: qemu:///session as an unprivileged user.
+
+libvirt starts a session daemon for any user but root, and sends root to the system's, which may
+not run (a container has no service manager), and cannot start a guest there without more
+capabilities than a container's root has. So root's session is a session daemon like any other,
+started when it is needed, ending when it is idle; its QEMU has no privilege at all.
+"""
+import contextlib
+import os
+import pwd
+
+from ..system.failure import Failure
+from ..system.lock import exclusive
+
+URI = 'qemu:///session'
+HOME = '/var/lib/pragma_boot/libvirt'
+RUNTIME = '/run/pragma_boot'
+"""Short paths: a monitor's socket lies below HOME, and a socket's path has 107 bytes (unix(7))."""
+
+IDLE_SECONDS = 120
+"""What libvirt gives the session daemons that it starts itself."""
+
+
+def account(user):
+    """The passwd entry of the session's user; raises Failure."""
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise Failure(f"no user '{user}' here: run 'make setup', or set session_user "
+                      'in site_conf.conf') from None
+
+
+def connection(uri, user):
+    """The URI that reaches ``uri`` from here, whose daemon is started where it is root's session."""
+    if uri != URI or os.geteuid() != 0:
+        return uri
+    path = os.path.join(RUNTIME, 'libvirt', 'libvirt-sock')
+    if not _answers(path):
+        os.makedirs(RUNTIME, exist_ok=True)
+        with exclusive(os.path.join(RUNTIME, '.lock')):
+            if not _answers(path):
+                _start(account(user))
+    return f'qemu+unix:///session?socket={path}'
+
+
+def _answers(path):
+    import socket
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _start(user):
+    for folder in (HOME, RUNTIME):
+        os.makedirs(folder, exist_ok=True)
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        os.chmod(folder, 0o700)
+    environment = {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': HOME, 'LANG': 'C.UTF-8',
+                   'XDG_RUNTIME_DIR': RUNTIME, 'USER': user.pw_name, 'LOGNAME': user.pw_name}
+    import subprocess
+    # Its own streams: a daemon that keeps our pipe open would keep our caller waiting.
+    done = subprocess.run(
+        ['setpriv', f'--reuid={user.pw_uid}', f'--regid={user.pw_gid}', '--init-groups',
+         'libvirtd', '--daemon', '--timeout', str(IDLE_SECONDS)],
+        env=environment, cwd='/', stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise Failure(f"cannot start libvirtd as user '{user.pw_name}': it ended with status "
+                      f'{done.returncode}; {HOME}/.cache/libvirt/libvirtd.log may say more')

@@ -1,0 +1,163 @@
+"""The site's settings: ``key = value`` lines of site_conf.conf, read by make and by us."""
+import os
+import re
+
+from .. import ROOT
+from .failure import Failure, cause
+from .names import number
+
+DEFAULTS = {
+    'drivers_path': os.path.join(ROOT, 'drivers'),
+    've_driver': 'kvm',
+    'temporary_directory': '',
+    'profiles_path': '',
+    'base_path': os.path.join(ROOT, 'images'),
+    'hosts': 'qemu:///session',
+    'session_user': 'libvirt-qemu',
+    'accel': 'auto',
+    'cpus_per_node': '2',
+    'memory_per_cpu': '0',
+    'cpu_overcommit': '4',
+    'reserved_cpus': '0',
+    'reserved_memory': '512M',
+    'storage': 'shared',
+    'private_network': 'socket',
+    'private_ports': '23000-23999',
+    'vlans': '',
+    'public_network': 'user',
+    'ssh_ports': '22000-22999',
+    'public_ips': '',
+    'netmask': '',
+    'gateway': '',
+    'dns': '',
+    'search': 'local',
+    'mac_prefix': '52:54:00',
+    'ganeti_master': '',
+    'ganeti_credentials': '',
+    'ganeti_ca': '',
+    'ganeti_disk_template': 'sharedfile',
+    'image_max_size': '64G',
+    'jobs': '2',
+}
+
+KINDS = {
+    'private_network': ('socket', 'bridge:', 'ovs:'),
+    'public_network': ('user', 'bridge:', 'ovs:', 'network:'),
+    'storage': ('shared', 'pool:'),
+}
+"""What these settings say: a word, or a word and the name of a thing on the hosts."""
+
+NAME = r'[A-Za-z0-9][A-Za-z0-9_.-]{0,14}'
+"""Names of things on the hosts: of a link the kernel takes 15 characters (IFNAMSIZ)."""
+
+GANETI = 'ganeti'
+"""The driver whose hosts are the nodes of a Ganeti cluster, and their URIs' scheme."""
+
+UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
+
+
+class Settings:
+    """The settings of one file over the embedded default."""
+
+    def __init__(self, values, path):
+        self.path = path
+        self._values = {**DEFAULTS, **values}
+        if self['accel'] not in ('auto', 'kvm', 'tcg'):
+            self.refuse('accel', 'one of auto, kvm, tcg')
+        for key in KINDS:
+            self.kind(key)
+        if len(self.hosts()) > 1 and self['private_network'] == 'socket':
+            self.refuse('private_network', 'bridge:NAME or ovs:NAME where there are several hosts')
+
+    @classmethod
+    def read(cls, path=None):
+        """Settings of ``path``, else of $PRAGMA_SITE_CONF, else of our site_conf.conf.
+
+        Relative paths in it are taken from the file's own folder. Raises Failure.
+        """
+        # Ours is a link where it was installed, to where an administrator looks for it.
+        path = os.path.abspath(path or os.environ.get('PRAGMA_SITE_CONF')
+                               or os.path.realpath(os.path.join(ROOT, 'site_conf.conf')))
+        try:
+            with open(path, encoding='utf-8') as file:
+                lines = file.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = cause(error) if isinstance(error, OSError) else 'not UTF-8 text'
+            raise Failure(f"cannot read site configuration '{path}': {reason}") from None
+        values = {}
+        for count, line in enumerate(lines, 1):
+            line = line.split('#', 1)[0].strip()
+            if not line:
+                continue
+            match = re.fullmatch(r'([a-z_]+)\s*=\s*(.*)', line)
+            if not match:
+                raise Failure(f"{path}:{count}: not a 'key = value' line: '{line}'")
+            values[match[1]] = match[2]
+        return cls(values, path)
+
+    def __getitem__(self, key):
+        return self._values[key]
+
+    def refuse(self, key, wanted):
+        """Raise the Failure that a setting is not what it must be."""
+        raise Failure(f"{self.path}: {key} must be {wanted}, not '{self[key]}'")
+
+    def path_of(self, key):
+        """A setting that names a file or folder, absolute."""
+        return os.path.join(os.path.dirname(self.path), os.path.expanduser(self[key]))
+
+    def number(self, key):
+        """A setting that is a whole number."""
+        try:
+            return number(self[key], key, 10 ** 9)
+        except Failure:
+            self.refuse(key, 'a whole number')
+
+    def ratio(self, key):
+        """A setting that is a decimal number above 0."""
+        if not re.fullmatch(r'[0-9]+(\.[0-9]+)?', self[key]) or float(self[key]) <= 0:
+            self.refuse(key, 'a number above 0')
+        return float(self[key])
+
+    def size(self, key):
+        """A setting that is a size, such as 512M, in bytes."""
+        match = re.fullmatch('([0-9]+)([KMGT]?)', self[key])
+        if not match:
+            self.refuse(key, 'a size such as 512M')
+        return int(match[1]) * UNITS[match[2]]
+
+    def hosts(self):
+        """The URIs of the site's hosts, in its order: libvirt's, or that of the one Ganeti cluster."""
+        if self['ve_driver'] == GANETI:
+            if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?', self['ganeti_master']):
+                self.refuse('ganeti_master', "the name of a Ganeti cluster's master, MASTER[:PORT]")
+            return [f"{GANETI}://{self['ganeti_master']}"]
+        hosts = self['hosts'].split()
+        if (not hosts or len(set(hosts)) < len(hosts)
+                or not all(re.fullmatch(r'[a-z0-9+]+://\S+', uri) for uri in hosts)):
+            self.refuse('hosts', 'one or more libvirt URIs, each once')
+        return hosts
+
+    def kind(self, key):
+        """A setting of KINDS as its word and the name after it, '' for none: ('bridge', 'br0')."""
+        word, colon, name = self[key].partition(':')
+        if word + colon not in KINDS[key] or (colon and not re.fullmatch(NAME, name)):
+            self.refuse(key, ' or '.join(kind + 'NAME' * kind.endswith(':')
+                                          for kind in KINDS[key]))
+        return word, name
+
+    @property
+    def temporary_directory(self):
+        """The folder of staged images and of the ledger, absolute.
+
+        $PRAGMA_TEMP, which the drivers set, comes before the setting. Without either: /var/lib/pragma_boot for root, else the user's own data folder
+        (XDG Base Directory Specification).
+        """
+        if os.environ.get('PRAGMA_TEMP'):
+            return os.path.abspath(os.environ['PRAGMA_TEMP'])
+        if self['temporary_directory']:
+            return self.path_of('temporary_directory')
+        if os.geteuid() == 0:
+            return '/var/lib/pragma_boot'
+        data = os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')
+        return os.path.join(data, 'pragma_boot')
