@@ -151,14 +151,14 @@ BENCH_PACKAGES := gzip pigz isal virtinst guestfs-tools time
 
 bench: PACKAGES += $(BENCH_PACKAGES) $(LONG_PACKAGES) openssl
 
-$(venv)/stamp-bench: $(pragma)/tests/requirements-bench.txt $(venv)/stamp
-	$(Q)echo "Adding what tests/requirements-bench.txt names to the virtual environment"
+$(venv)/stamp-bench: $(pragma)/tests/bench/requirements-bench.txt $(venv)/stamp
+	$(Q)echo "Adding what tests/bench/requirements-bench.txt names to the virtual environment"
 	$(Q)$(venv)/bin/pip install -qq --disable-pip-version-check -r $<
 	$(Q)touch $@
 
 .PHONY: bench
-bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## [BENCH=options of tests/bench.py]: ours beside others
-	$(Q)$(venv)/bin/python $(pragma)/tests/bench.py --output $(pragma)/.bench $(BENCH)
+bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## [BENCH=options of tests/bench]: ours beside others
+	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m bench.bench --output $(pragma)/.bench $(BENCH)
 
 # Three test files at a time, of which one boots guests: most of what they do is wait.
 pytest := $(venv)/bin/pytest -n 3
@@ -176,20 +176,20 @@ test-quick: setup ## run the tests that boot no guest
 
 .PHONY: check-docs
 check-docs: setup ## compare manual pages with tools, run their examples
-	$(Q)cd $(pragma) && $(venv)/bin/pytest tests/test_docs.py $(PYTEST)
+	$(Q)cd $(pragma) && $(venv)/bin/pytest tests/tools/test_docs.py $(PYTEST)
 
 fuzz: SECONDS ?= 60
 
 .PHONY: fuzz
 fuzz: setup ## SECONDS=60: feed the tools what nobody thought of
-	$(Q)$(venv)/bin/python $(pragma)/tests/fuzz.py --seconds $(SECONDS)
+	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m lab.fuzz --keep '$(CURDIR)' --seconds $(SECONDS)
 
 soak: CLUSTERS ?= 100
 soak: SECONDS ?= 900
 
 .PHONY: soak
 soak: setup ## CLUSTERS=100 SECONDS=900: clusters killed at random
-	$(Q)$(venv)/bin/python $(pragma)/tests/soak.py --clusters $(CLUSTERS) --seconds $(SECONDS)
+	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m lab.soak --clusters $(CLUSTERS) --seconds $(SECONDS)
 
 .PHONY: test-long
 test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, those of many minutes included

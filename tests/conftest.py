@@ -1,10 +1,7 @@
 """A site of its own for each test: settings, temporary directory, image database and ledger."""
-import gzip
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,19 +10,14 @@ import pytest
 from lxml import etree
 from xdist.scheduler import LoadFileScheduling
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / 'lib'))
-from pragma_boot.engine import session  # noqa: E402
+from lab import DATA, ROOT, SCRATCH, hosts
+from lab.images import make_image, pack
+from lab.needs import need
+from lab.site import Site, first_port
 
 # How long an example takes is this machine's business: nothing here is a timed test.
 hypothesis.settings.register_profile('untimed', deadline=None)
 hypothesis.settings.load_profile('untimed')
-
-DATA = ROOT / 'tests' / 'data'
-
-# QEMU runs as an unprivileged user where we are root: it must reach what lies in here, and the
-# monitor's socket has 107 bytes for its path.
-SCRATCH = '/var/tmp'
 
 
 def pytest_addoption(parser):
@@ -51,159 +43,6 @@ class Scheduling(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
-
-
-def do_without(reason):
-    """Skip a test that cannot run here; in CI, where all can, fail it."""
-    pytest.fail(reason) if os.environ.get('CI') else pytest.skip(reason)
-
-
-def need(*programs):
-    """Skip a test whose programs are not installed; in CI, where all are, fail it."""
-    for program in programs:
-        if not shutil.which(program):
-            do_without(f"'{program}' is not installed")
-
-
-def need_fuse():
-    """Skip a test of what FUSE alone does; in CI, where it can be used, fail it."""
-    if not os.access('/dev/fuse', os.R_OK | os.W_OK):
-        do_without('/dev/fuse cannot be used here')
-
-
-def lines(text):
-    return text.decode().splitlines()
-
-
-def first_port():
-    """The first of 120 ports of this process alone: the ledgers of sites do not know of each other.
-
-    The workers of one run have blocks of their own, and most other runs have others.
-    """
-    worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0')
-    run = os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()
-    return 25000 + (run % 16 * 4 + int(worker[2:]) % 4) * 120
-
-
-class Site:
-    """A scratch site and its tools."""
-
-    def __init__(self, folder, settings=''):
-        self.folder = Path(folder)
-        self.temp = self.folder / 'temp'
-        self.base = self.folder / 'images'
-        self.conf = self.folder / 'site_conf.conf'
-        self.base.mkdir()
-        first = first_port()
-        self.conf.write_text(f'drivers_path = {ROOT}/drivers\ntemporary_directory = temp\n'
-                             'base_path = images\n'
-                             f'private_ports = {first}-{first + 59}\n'
-                             f'ssh_ports = {first + 60}-{first + 119}\naccel = tcg\n'
-                             # whatever else runs on this machine
-                             f'cpu_overcommit = 1000\n{settings}')
-        self.key = self.folder / 'user key.pub'
-        shutil.copy(DATA / 'user-key.pub', self.key)
-
-    def environment(self):
-        return {**os.environ, 'PRAGMA_SITE_CONF': str(self.conf)}
-
-    def run(self, tool, *arguments, input=b'', status=0, **options):
-        """Run a tool by its path; its CompletedProcess, whose status is asserted."""
-        done = subprocess.run([ROOT / 'bin' / tool, *map(str, arguments)], input=input,
-                              capture_output='stdout' not in options,
-                              env=self.environment(), check=False, timeout=600, **options)
-        assert done.returncode == status, done
-        return done
-
-    def start(self, tool, *arguments, stdout=subprocess.PIPE):
-        """Start a tool by its path, its standard streams pipes; its Popen."""
-        # A background job's children, these tests' own perhaps, would ignore SIGINT.
-        return subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin' / tool, *map(str, arguments)],
-                                stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
-                                env=self.environment())
-
-    def fails(self, tool, *arguments, input=b'', status=1, **options):
-        """Run a tool that must fail cleanly: one line on stderr, nothing on stdout; the line."""
-        done = self.run(tool, *arguments, input=input, status=status, **options)
-        assert not done.stdout
-        # Where there is no FUSE the line that says so comes first.
-        told = [line for line in lines(done.stderr) if not line.startswith(f'{tool}: no FUSE (')]
-        assert len(told) == 1 and re.match(r'[a-z_-]+: ', told[0]), told
-        return told[0]
-
-    def make(self, *arguments, status=0):
-        done = subprocess.run(['make', '--no-print-directory', '-C', self.folder, '-f', ROOT / 'Makefile', *arguments],
-                              capture_output=True, env=self.environment(), check=False)
-        assert done.returncode == status, done
-        return done
-
-    def clusters(self):
-        folder = self.temp / 'clusters'
-        return sorted(os.listdir(folder)) if folder.exists() else []
-
-    def add_entry(self, name, image):
-        """An entry of the database after the example vc-in.xml, with ``image`` for both roles."""
-        folder = self.base / name
-        folder.mkdir()
-        shutil.copy(DATA / 'vc-in.xml', folder)
-        for file in ('calit2-119-222.img.gz', 'hosted-vm-0-0-1.img.gz'):
-            shutil.copy(image, folder / file)
-        with open(self.base / 'vcdb.txt', 'a', encoding='utf-8') as database:
-            database.write(f'{name},{name}/vc-in.xml\n')
-        return folder / 'vc-in.xml'
-
-    def document(self, name, upto, num_cpus=4):
-        """The document of an entry after the filters up to ``upto``, and its cluster's name."""
-        document = self.run('vc-parse', self.base / name / 'vc-in.xml').stdout
-        for tool, *arguments in (('vc-stage',),
-                                 ('vc-allocate', '--num-cpus', num_cpus, '--key', self.key),
-                                 ('vc-inject',), ('vc-boot', '--paused', '--no-wait')):
-            if upto == 'vc-parse':
-                break
-            document = self.run(tool, *arguments, input=document).stdout
-            if tool == upto:
-                break
-        return document
-
-    def domains(self):
-        """The names of all domains of this site's clusters."""
-        done = subprocess.run(['virsh', '-q', '-c', connection(), 'list', '--all', '--name'],
-                              capture_output=True, check=True)
-        return [name for name in lines(done.stdout) if name]
-
-
-def connection():
-    """The URI by which libvirt's own tools reach the embedded default, whose daemon it wakes."""
-    return session.connection(session.URI, 'libvirt-qemu')
-
-
-def make_image(path, files=(), size='16M', mkfs=('mke2fs', '-t', 'ext4'), table='type=83'):
-    """A raw disk with an MBR and a file system with /root in partition 1, at 1 MiB."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder, 'root')
-        (root / 'root').mkdir(parents=True)
-        for name, content in files:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes(content)
-        subprocess.run(['truncate', '-s', size, path], check=True)
-        subprocess.run(['sfdisk', '-q', path], input=f'label: dos\nstart=1MiB, {table}\n'.encode(),
-                       check=True, capture_output=True)
-        subprocess.run([*mkfs, '-q', '-F', '-d', root, '-E', 'offset=1048576', path,
-                        f'{(os.path.getsize(path) >> 10) - 1024}k'], check=True, capture_output=True)
-    return path
-
-
-def superblock(path):
-    """What debugfs prints of the superblock of partition 1, at 1 MiB of a raw image."""
-    return subprocess.run(['debugfs', '-R', 'show_super_stats -h', f'{path}?offset=1048576'], capture_output=True,
-                          check=True).stdout.decode()
-
-
-def pack(path):
-    """The .gz of a raw image, beside it."""
-    packed = Path(f'{path}.gz')
-    packed.write_bytes(gzip.compress(Path(path).read_bytes(), 1, mtime=0))
-    return packed
 
 
 @pytest.fixture(scope='session')
@@ -235,6 +74,23 @@ def site(empty_site, little_image):
     empty_site.entry = f't{os.getpid()}-{empty_site.folder.name[7:].replace("_", "x")}'
     empty_site.vc_in = empty_site.add_entry(empty_site.entry, little_image)
     return empty_site
+
+
+@pytest.fixture
+def host(site):
+    """The host; the site's settings are for it, with disks in the temporary directory."""
+    hosts.need_namespaces()
+    need('libvirtd', 'virtlogd')
+    with hosts.Lab(1, site.folder / 'lab') as lab:
+        found, = lab.hosts
+        with open(site.conf, 'a', encoding='utf-8') as conf:
+            conf.write(f'hosts = {found.uri}\nprivate_network = bridge:private\n'
+                       'public_network = bridge:public\ngateway = 192.0.2.1\n'
+                       'public_ips = 192.0.2.9 a.example.org\nnetmask = 255.255.255.0\n'
+                       'dns = 192.0.2.1\n')
+        yield found
+        for name in site.clusters():
+            site.run('vc-clean', name)
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""A system libvirtd as the one host, as on a machine of a site: domains paused before they begin."""
+import os
+import subprocess
+
+import pytest
+from lxml import etree
+
+from lab.site import lines
+
+
+def virsh(host, *command):
+    return subprocess.run(['virsh', '-q', '-c', host.uri, *command], check=True,
+                          capture_output=True).stdout.decode()
+
+
+def test_disks_that_the_host_sees_where_we_do(site, host):
+    """QEMU, as libvirt's own user, gets the overlay; the image that all nodes share stays root's."""
+    document = site.document(site.entry, 'vc-boot', 2)
+    names = [f'{site.entry}-{node}' for node in ('compute-0', 'frontend')]
+    assert sorted(virsh(host, 'list', '--name').split()) == names
+    root = etree.fromstring(document)
+    for image in root.iterfind('image'):
+        found = os.stat(image.get('path'))
+        assert (found.st_uid, found.st_mode & 0o777) == (0, 0o444)
+    for disk in root.iterfind('cluster/node/disk'):
+        assert os.stat(disk.get('path')).st_uid != 0 and disk.get('pool') is None
+    assert site.run('vc-status').stdout.decode().count(' running ') == 2
+    site.run('vc-clean', site.entry)
+    assert virsh(host, 'list', '--all', '--name').split() == []
+    assert site.clusters() == []
+
+
+def test_cards_are_on_the_bridges_in_the_order_that_a_guest_counts_them(site, host):
+    site.document(site.entry, 'vc-boot', 2)
+    for bridge, cards in (('private', 2), ('public', 1)):
+        told = host.run(['ip', '-o', 'link', 'show', 'master', bridge], capture_output=True).stdout
+        assert len([line for line in lines(told) if 'uplink' not in line]) == cards
+    domain = etree.fromstring(virsh(host, 'dumpxml', f'{site.entry}-frontend'))
+    cards = domain.findall('devices/interface')
+    assert [card.find('source').get('bridge') for card in cards] == ['private', 'public']
+    assert [card.find('address').get('slot') for card in cards] == ['0x10', '0x11']
+    assert domain.find('{http://libvirt.org/schemas/domain/qemu/1.0}commandline') is None
+    assert 'ssh root@192.0.2.9' in site.run('vc-status').stdout.decode()
+
+
+def test_a_bridge_that_is_not_there(site, host):
+    site.conf.write_text(site.conf.read_text().replace('bridge:private', 'bridge:nowhere'))
+    document = site.document(site.entry, 'vc-inject', 0)
+    line = site.fails('vc-boot', '--paused', input=document)
+    assert "nowhere" in line and 'No such device' in line
+    assert virsh(host, 'list', '--all', '--name').split() == []
+
+
+def test_a_vlan_on_a_bridge_whose_libvirt_cannot(site, host):
+    """Refused by libvirt before 11; nothing is started without its VLAN."""
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('vlans = 100-101\n')
+    document = site.document(site.entry, 'vc-inject', 0)
+    if int(virsh(host, 'version', '--daemon').split('daemon:')[-1].split('.')[0]) >= 11:
+        pytest.skip('libvirt 11 and later can')
+    assert 'vlan' in site.fails('vc-boot', '--paused', input=document).lower()
+    assert virsh(host, 'list', '--all', '--name').split() == []
+
+
+def test_row_31_a_libvirtd_that_is_gone(site, host):
+    document = site.document(site.entry, 'vc-boot', 2)
+    host.stop()
+    told = site.run('vc-status')
+    assert told.stdout.decode().count(' unknown ') == 2
+    assert len(lines(told.stderr)) == 1 and host.uri in lines(told.stderr)[0]
+    for tool, arguments, status in (('vc-allocate', ('--num-cpus', 0), 0),
+                                    ('vc-boot', (), 1), ('vc-clean', (site.entry,), 1),
+                                    ('vc-shutdown', (site.entry,), 1)):
+        done = site.run(tool, *arguments, input=document, status=status)
+        assert status == 0 or host.uri in done.stderr.decode()
+    assert site.clusters() == [site.entry]
+    host.start()
+    # Its guests ran on.
+    assert site.run('vc-status').stdout.decode().count(' running ') == 2
+    site.run('vc-clean', site.entry)
+    assert site.clusters() == []

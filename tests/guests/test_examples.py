@@ -1,0 +1,159 @@
+"""The examples, each run as it stands; one boots a real cluster, which vc-ssh and vc-console then use."""
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+from lxml import etree
+
+from lab import ROOT, SCRATCH
+from lab.nodes import all_nodes, mine, virsh, without_dependency
+from lab.site import Site, lines
+
+EXAMPLES = ROOT / 'examples'
+COMPUTE = ('compute-0', 'compute-1')
+
+
+def run(site, example, *arguments, input=b'', status=0, **environment):
+    """Run an example in the site's folder; its CompletedProcess, whose status is asserted."""
+    done = subprocess.run([EXAMPLES / example, *map(str, arguments)], input=input, cwd=site.folder,
+                          capture_output=True, timeout=900, check=False,
+                          env={**site.environment(), **environment})
+    assert done.returncode == status, done
+    return done
+
+
+def test_all_are_short_and_executable():
+    found = [path for path in EXAMPLES.rglob('*') if path.is_file()]
+    assert len(found) == 7
+    for path in found:
+        text = path.read_text()
+        assert os.access(path, os.X_OK) and text.startswith('#!') and len(text.splitlines()) <= 30, path
+        assert max(map(len, text.splitlines())) <= 110, path
+
+
+def test_a_cluster_a_project(site):
+    without_dependency(site)
+    variables = {'LAB': site.entry, 'VC': site.entry, 'KEYS': str(site.folder)}
+    for project in ('physics', 'chemistry'):
+        shutil.copy(site.key, site.folder / f'{project}.pub')
+        run(site, 'projects.mk', project, **variables)
+    assert mine(site) == sorted(f'{site.entry}-{node}' for node in (
+        'physics-frontend', 'physics-compute-0', 'physics-compute-1', 'chemistry-frontend',
+        'chemistry-compute-0'))
+    run(site, 'projects.mk', 'clean-physics', **variables)
+    assert site.clusters() == [f'{site.entry}-chemistry']
+    assert site.entry in run(site, 'projects.mk', 'status').stdout.decode()
+
+
+def test_a_document_moved_by_hand(site):
+    (site.folder / 'edit.sed').write_text(
+        '/<boot_dependency/,/<.boot_dependency>/d\n/<node role="compute"/s/memory="1048576"/memory="524288"/\n')
+    done = run(site, 'by-hand', site.entry, 4, site.key, EDITOR='sed -i -f edit.sed')
+    assert '> ' in done.stdout.decode() and mine(site) == all_nodes(site)
+    for name, size in zip(all_nodes(site), (524288, 524288, 1048576)):
+        assert re.search(f'Max memory: +{size} KiB', virsh('dominfo', name))
+    assert (site.folder / 'booted.xml').read_text().count('<state>running') == 3
+    # Given again by hand, as the example says, it changes nothing.
+    again = site.run('vc-inject', input=(site.folder / 'edited.xml').read_bytes()).stdout
+    assert site.run('vc-boot', input=again).stdout == (site.folder / 'booted.xml').read_bytes()
+
+
+def test_a_filter_of_the_sites_own(site):
+    parsed = site.run('vc-parse', site.vc_in).stdout
+    more = run(site, 'more-memory', 4, input=parsed).stdout
+    staged = site.run('vc-stage', input=more).stdout
+    told = etree.fromstring(site.run('vc-allocate', '--num-cpus', 4, '--dry-run', input=staged).stdout)
+    assert [node.get('memory') for node in told.iterfind('cluster/node')] == ['1048576', '4194304', '4194304']
+
+    def canonical(document):
+        return etree.tostring(etree.fromstring(document), method='c14n2')
+
+    # Nothing else is another, comments included.
+    assert canonical(run(site, 'more-memory', 1, input=parsed).stdout) == canonical(parsed)
+    assert 'no document' in run(site, 'more-memory', 4, input=b'', status=1).stderr.decode()
+    assert 'usage' in run(site, 'more-memory', 'x', status=1).stderr.decode()
+
+
+def test_a_driver_of_the_sites_own(site):
+    without_dependency(site)
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write(f'drivers_path = {EXAMPLES}/drivers\nve_driver = own\n')
+    site.run('pragma_boot', '--vcname', site.entry, '--num_cpus', 2, '--key', site.key)
+    assert mine(site) == [f'{site.entry}-compute-0', f'{site.entry}-frontend']
+    log = (site.temp / 'started.log').read_text().splitlines()
+    assert [line.split(None, 1)[1] for line in log] == [
+        f'{site.entry} {node} on qemu:///session' for node in ('frontend', 'compute-0')]
+    done = site.run('pragma_boot', '--vcname', site.entry, '--num_cpus', 10, '--key', site.key, status=3)
+    assert '10 CPUs are more than a cluster may have here: 8' in done.stderr.decode()
+    assert site.clusters() == [site.entry]
+
+
+@pytest.fixture(scope='module')
+def cluster():
+    """A site whose cluster the example of MPI booted, and what that said."""
+    folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
+    os.chmod(folder, 0o755)
+    site = Site(folder, f'base_path = {ROOT}/images\naccel = auto\n')
+    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', site.folder / 'key'], check=True)
+    site.name = f't{os.getpid()}-hello'
+    try:
+        site.told = run(site, 'mpi-hello', site.name, site.folder / 'key.pub').stdout.decode()
+        yield site
+    finally:
+        site.run('vc-clean', site.name)
+        shutil.rmtree(folder)
+
+
+def ssh(cluster, *arguments, **options):
+    """vc-ssh with the user's key; SSH's own files of this machine's user are not read."""
+    return cluster.run('vc-ssh', '-i', cluster.folder / 'key', *arguments, **options)
+
+
+@pytest.mark.guest
+def test_mpi_hello(cluster):
+    ranks = sorted(re.findall('^hello from rank ([0-9]) on (.*)$', cluster.told, re.M))
+    assert ranks == [('0', 'compute-0'), ('1', 'compute-0'), ('2', 'compute-1'), ('3', 'compute-1')]
+    # The cluster is there now, and is used again.
+    again = run(cluster, 'mpi-hello', cluster.name, cluster.folder / 'key.pub').stdout.decode()
+    assert sorted(re.findall('^hello from rank ([0-9]) on (.*)$', again, re.M)) == ranks
+
+
+@pytest.mark.guest
+def test_ssh_runs_commands_and_ends_as_they_do(cluster):
+    done = ssh(cluster, cluster.name, 'cat; hostname; exit 7', input=b'piped\n', status=7)
+    assert lines(done.stdout) == ['piped', f'{cluster.name}.local']
+    # ssh said nothing of a key that it did not know, and wrote none down.
+    assert done.stderr == b''
+
+
+@pytest.mark.guest
+def test_ssh_goes_on_to_a_compute_node(cluster):
+    done = ssh(cluster, '--node', 'compute-1', cluster.name, 'hostname')
+    assert done.stdout == b'compute-1\n' and done.stderr == b''
+    keys = [(cluster.temp / 'clusters' / cluster.name / f'{node}.known_hosts').read_text().split()[2]
+            for node in ('frontend', 'compute-1')]
+    assert len(set(keys)) == 2
+    there = ssh(cluster, cluster.name, 'cat /etc/ssh/ssh_host_ed25519_key.pub').stdout.split()[1]
+    assert there.decode() == keys[0]
+
+
+@pytest.mark.guest
+def test_ssh_refuses_another_host_key(cluster):
+    known = cluster.temp / 'clusters' / cluster.name / 'frontend.known_hosts'
+    right = known.read_text()
+    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', cluster.folder / 'other'], check=True)
+    known.write_text(right.split()[0] + ' ' + (cluster.folder / 'other.pub').read_text())
+    try:
+        assert 'Host key verification failed' in ssh(cluster, cluster.name, 'true', status=255).stderr.decode()
+    finally:
+        known.write_text(right)
+
+
+@pytest.mark.guest
+def test_console_of_a_guest(cluster):
+    for node in ('frontend', *COMPUTE):
+        told = cluster.run('vc-console', '--no-follow', cluster.name, node).stdout.decode()
+        assert re.search(rf'^pragma_boot: ready {node}\r*$', told, re.M)

@@ -1,0 +1,115 @@
+"""A site for one test, and its tools."""
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from lab import DATA, ROOT
+from pragma_boot.engine import session
+
+
+def lines(text):
+    return text.decode().splitlines()
+
+
+def connection():
+    """The URI by which libvirt's own tools reach the embedded default, whose daemon it wakes."""
+    return session.connection(session.URI, 'libvirt-qemu')
+
+
+def first_port():
+    """The first of 120 ports of this process alone: the ledgers of sites do not know of each other.
+
+    The workers of one run have blocks of their own, and most other runs have others.
+    """
+    worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0')
+    run = os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()
+    return 25000 + (run % 16 * 4 + int(worker[2:]) % 4) * 120
+
+
+class Site:
+    """A scratch site and its tools."""
+
+    def __init__(self, folder, settings=''):
+        self.folder = Path(folder)
+        self.temp = self.folder / 'temp'
+        self.base = self.folder / 'images'
+        self.conf = self.folder / 'site_conf.conf'
+        self.base.mkdir()
+        first = first_port()
+        self.conf.write_text(f'drivers_path = {ROOT}/drivers\ntemporary_directory = temp\n'
+                             'base_path = images\n'
+                             f'private_ports = {first}-{first + 59}\n'
+                             f'ssh_ports = {first + 60}-{first + 119}\naccel = tcg\n'
+                             # whatever else runs on this machine
+                             f'cpu_overcommit = 1000\n{settings}')
+        self.key = self.folder / 'user key.pub'
+        shutil.copy(DATA / 'user-key.pub', self.key)
+
+    def environment(self):
+        return {**os.environ, 'PRAGMA_SITE_CONF': str(self.conf)}
+
+    def run(self, tool, *arguments, input=b'', status=0, **options):
+        """Run a tool by its path; its CompletedProcess, whose status is asserted."""
+        done = subprocess.run([ROOT / 'bin' / tool, *map(str, arguments)], input=input,
+                              capture_output='stdout' not in options,
+                              env=self.environment(), check=False, timeout=600, **options)
+        assert done.returncode == status, done
+        return done
+
+    def start(self, tool, *arguments, stdout=subprocess.PIPE):
+        """Start a tool by its path, its standard streams pipes; its Popen."""
+        # A background job's children, these tests' own perhaps, would ignore SIGINT.
+        return subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin' / tool, *map(str, arguments)],
+                                stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
+                                env=self.environment())
+
+    def fails(self, tool, *arguments, input=b'', status=1, **options):
+        """Run a tool that must fail cleanly: one line on stderr, nothing on stdout; the line."""
+        done = self.run(tool, *arguments, input=input, status=status, **options)
+        assert not done.stdout
+        # Where there is no FUSE the line that says so comes first.
+        told = [line for line in lines(done.stderr) if not line.startswith(f'{tool}: no FUSE (')]
+        assert len(told) == 1 and re.match(r'[a-z_-]+: ', told[0]), told
+        return told[0]
+
+    def make(self, *arguments, status=0):
+        done = subprocess.run(['make', '--no-print-directory', '-C', self.folder, '-f', ROOT / 'Makefile', *arguments],
+                              capture_output=True, env=self.environment(), check=False)
+        assert done.returncode == status, done
+        return done
+
+    def clusters(self):
+        folder = self.temp / 'clusters'
+        return sorted(os.listdir(folder)) if folder.exists() else []
+
+    def add_entry(self, name, image):
+        """An entry of the database after the example vc-in.xml, with ``image`` for both roles."""
+        folder = self.base / name
+        folder.mkdir()
+        shutil.copy(DATA / 'vc-in.xml', folder)
+        for file in ('calit2-119-222.img.gz', 'hosted-vm-0-0-1.img.gz'):
+            shutil.copy(image, folder / file)
+        with open(self.base / 'vcdb.txt', 'a', encoding='utf-8') as database:
+            database.write(f'{name},{name}/vc-in.xml\n')
+        return folder / 'vc-in.xml'
+
+    def document(self, name, upto, num_cpus=4):
+        """The document of an entry after the filters up to ``upto``, and its cluster's name."""
+        document = self.run('vc-parse', self.base / name / 'vc-in.xml').stdout
+        for tool, *arguments in (('vc-stage',),
+                                 ('vc-allocate', '--num-cpus', num_cpus, '--key', self.key),
+                                 ('vc-inject',), ('vc-boot', '--paused', '--no-wait')):
+            if upto == 'vc-parse':
+                break
+            document = self.run(tool, *arguments, input=document).stdout
+            if tool == upto:
+                break
+        return document
+
+    def domains(self):
+        """The names of all domains of this site's clusters."""
+        done = subprocess.run(['virsh', '-q', '-c', connection(), 'list', '--all', '--name'],
+                              capture_output=True, check=True)
+        return [name for name in lines(done.stdout) if name]

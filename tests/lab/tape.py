@@ -1,0 +1,216 @@
+"""What Ganeti's REST API answers, recorded from a real one and played again over HTTPS.
+
+A tape is a list of [request, status, answer] in their order. Played, each request gets its next answer,
+and then the last again. The clusters that are recorded are here too, so that what is asserted of them
+holds of both.
+"""
+import base64
+import json
+import os
+import re
+import ssl
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import urllib3
+from lxml import etree
+
+from lab.site import lines
+
+NOW = re.compile('(pragma_boot(?:%3A|:)started(?:%3A|:))[0-9]+')
+"""The one word of a request that differs from run to run."""
+
+
+def make_certificate(folder, names):
+    """A certificate for ``names`` (OpenSSL's subjectAltName), which a site knows by ca.pem: rapi.pem with its key."""
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '60', '-subj', '/CN=rapi',
+                    '-addext', f'subjectAltName={names}', '-keyout', folder / 'key.pem', '-out', folder / 'ca.pem'],
+                   check=True, capture_output=True)
+    (folder / 'rapi.pem').write_text((folder / 'key.pem').read_text() + (folder / 'ca.pem').read_text())
+
+
+def make_credentials(folder, user, password):
+    """The site's file of credentials."""
+    (folder / 'credentials').write_text(f'{user} {password}\n')
+    (folder / 'credentials').chmod(0o600)
+
+
+class Server(ThreadingHTTPServer):
+    """An HTTPS server for the block, with the certificate in ``folder``; requests get ``answer(…)``."""
+
+    daemon_threads = True
+
+    def __init__(self, folder, address=('127.0.0.1', 0)):
+        super().__init__(address, Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / 'rapi.pem')
+        # Not while others wait to be accepted: a client may turn away from our certificate.
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.lock = threading.Lock()
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *raised):
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        """What a client breaks off is its own affair."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection; every method is answered alike."""
+
+    protocol_version = 'HTTP/1.1'
+
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
+        status, told = self.server.answer(self.command, self.path, body, self.headers)
+        data = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_PUT = do_POST = do_DELETE = answer
+
+    def log_message(self, *words):
+        """Nothing is logged."""
+
+
+def request_of(method, path):
+    return NOW.sub(r'\g<1>0', f'{method} {path}')
+
+
+class Recorder(Server):
+    """A proxy before a real REST API that keeps what it answered in ``tape``."""
+
+    def __init__(self, folder, address, real, ca_file):
+        super().__init__(folder, address)
+        self._real = real
+        self._pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cafile=ca_file), maxsize=8)
+        self.tape = []
+
+    def answer(self, method, path, body, headers):
+        told = self._pool.request(method, self._real + path, body=body or None,
+                                  headers={'Authorization': headers['Authorization'],
+                                           'Content-Type': 'application/json'})
+        with self.lock:
+            self.tape.append([request_of(method, path), told.status, json.loads(told.data)])
+        return told.status, json.loads(told.data)
+
+    def save(self, path, replacements):
+        """Write the tape, of each job's looks the last alone, without this machine's paths."""
+        tape = [entry for index, entry in enumerate(self.tape)
+                if not re.match('GET /2/jobs/[0-9]+$', entry[0])
+                or entry[0] not in [later for later, *_ in self.tape[index + 1:]]]
+        text = '[\n' + ',\n'.join(json.dumps(entry) for entry in tape) + '\n]\n'
+        for what, by in replacements:
+            text = text.replace(what, by)
+        path.write_text(text)
+
+
+class Player(Server):
+    """Plays a tape to whom has the credentials; ``asked`` are the requests in their order, with their bodies."""
+
+    def __init__(self, folder, path, user, password):
+        super().__init__(folder)
+        self._answers = {}
+        for request, *answer in json.loads(path.read_text()):
+            self._answers.setdefault(request, []).append(answer)
+        self._authorization = 'Basic ' + base64.b64encode(f'{user}:{password}'.encode()).decode()
+        self.asked = []
+
+    @property
+    def master(self):
+        return f'127.0.0.1:{self.server_address[1]}'
+
+    def answer(self, method, path, body, headers):
+        if headers['Authorization'] != self._authorization:
+            return 401, {'code': 401, 'message': 'Unauthorized'}
+        request = request_of(method, path)
+        with self.lock:
+            self.asked.append((request, json.loads(body or 'null')))
+            answers = self._answers.get(request)
+            if not answers:
+                return 404, {'code': 404, 'message': f'{request} is not on the tape'}
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+def edit(name, vc_in):
+    """Make an entry's nodes little, and those of ``large`` too large for any node but the frontend."""
+    text = vc_in.read_text().replace('1048576', '65536').replace("value='300'", "value='1'")
+    if name == 'large':
+        front, compute = text.split('<compute>')
+        text = '<compute>'.join([front, compute.replace('65536', '31457280')])
+    vc_in.write_text(text)
+
+
+def allocated(site, name, vc_in):
+    """The document of a cluster of a frontend and two compute nodes, before its instances are made."""
+    document = site.run('vc-parse', vc_in).stdout
+    document = site.run('vc-stage', input=document).stdout
+    return site.run('vc-allocate', '--num-cpus', 2, '--name', name, '--key', site.key, input=document).stdout
+
+
+def nodes(document):
+    return etree.fromstring(document).findall('cluster/node')
+
+
+def table(site, name):
+    """The state and host of each node, as vc-status has them."""
+    return [tuple(line.split()[2:4]) for line in lines(site.run('vc-status', name).stdout)[1:]]
+
+
+def live(site, name, vc_in):
+    """A cluster comes, is stopped, comes again and goes."""
+    document = site.run('vc-inject', input=allocated(site, name, vc_in)).stdout
+    assert site.run('vc-inject', input=document).stdout == document
+    hosts = [node.get('host') for node in nodes(document)]
+    assert all(re.fullmatch(r'ganeti://[0-9.]+:[0-9]+/h[0-2]\.example\.org', host) for host in hosts), hosts
+    assert table(site, name) == [('stopped', host) for host in hosts]
+    booted = site.run('vc-boot', input=document).stdout
+    assert [node.findtext('state') for node in nodes(booted)] == ['running'] * 3
+    assert table(site, name) == [('running', host) for host in hosts]
+    site.run('vc-shutdown', '--timeout', 0, name)
+    assert table(site, name) == [('stopped', host) for host in hosts]
+    site.run('vc-boot', input=booted)
+    site.run('vc-clean', name)
+    site.run('vc-clean', name)
+    assert name not in site.clusters()
+
+
+def too_large(site, name, vc_in):
+    """Ganeti has no room for two of the three: none is made, and nothing is reserved."""
+    document = allocated(site, name, vc_in)
+    done = site.run('vc-inject', input=document, status=3)
+    assert re.fullmatch(r"vc-inject: Ganeti at 'ganeti://[0-9.:]+': job [0-9]+ \(place 3 instances\) ended with "
+                        r"error: .*FailMem.*\n", done.stderr.decode()), done
+    site.run('vc-clean', name)
+    assert name not in site.clusters()
+
+
+def bad(site, name, vc_in):
+    """The image is damaged after it was staged, unseen: the node refuses it, and what was made is gone."""
+    document = allocated(site, name, vc_in)
+    for image in {image.get('path') for image in etree.fromstring(document).findall('image')}:
+        damage(image)
+    done = site.run('vc-inject', input=document, status=1)
+    assert re.fullmatch(r"vc-inject: Ganeti at 'ganeti://[0-9.:]+': job [0-9]+ \(make bad-frontend\) ended with "
+                        r"error: .*create: node 'frontend': .*\n", done.stderr.decode()), done
+    site.run('vc-clean', name)
+    assert name not in site.clusters()
+
+
+def damage(image):
+    """Overwrite the tables of the file system's first group; what can be seen of the file stays."""
+    before = os.stat(image)
+    os.chmod(image, 0o644)
+    with open(image, 'rb+') as file:
+        file.seek((1 << 20) + 4096)
+        file.write(os.urandom(1 << 14))
+    os.chmod(image, before.st_mode & 0o777)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))

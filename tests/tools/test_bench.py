@@ -1,0 +1,54 @@
+"""make bench: that it measures what it says, and that what it is to reach can be missed."""
+import os
+import subprocess
+import sys
+
+from bench import bench, rows
+from lab import ROOT
+from lab.needs import need
+from lab.site import connection, lines
+
+
+def test_table_tells_what_is_missed():
+    row = rows.Row('cut', 'cut wood', None, lambda medians: [
+        ('of the time of an axe', medians['ours'].seconds / medians['axe'].seconds, 0.5, ''),
+        ('memory', medians['ours'].memory / 1000, 10, ' MB')])
+    samples = {'ours': [bench.Sample(3, 9000, 5 * 10 ** 6), bench.Sample(1, 9000, 5 * 10 ** 6),
+                        bench.Sample(2, 9000, 5 * 10 ** 6)],
+               'axe': [bench.Sample(3, 100, None)]}
+    told = bench.report('some machine', [(row, samples)]).splitlines()
+    assert told[0] == 'some machine' and '| **cut wood** | | | | | |' in told
+    assert '| ours | 3 | 2.000 | 1.00 | 9 | 5.00 |' in told
+    assert '| axe | 1 | 3.000 | 1.50 | 0 |  |' in told
+    assert '| cut: of the time of an axe | 0.667 | 0.5 | NOT reached |' in told
+    assert '| cut: memory | 9 MB | 10 MB | reached |' in told
+
+
+def test_memory_is_that_of_the_largest_process(tmp_path):
+    """Of a child of the command, and not of the process that measures."""
+    big = bench.measure(rows.Way('big', rows.shell(
+        f'{sys.executable} -c "bytearray(200 << 20)"; true')), os.environ)
+    small = bench.measure(rows.Way('small', ['true']), os.environ)
+    assert 200_000 < big.memory < 300_000 and small.memory < 10_000
+    assert big.disk is None
+
+
+def test_a_row_runs_and_leaves_nothing():
+    need('time')
+    before = set(os.listdir('/var/tmp'))
+    done = subprocess.run([sys.executable, '-m', 'bench.bench', '--rounds', '1', '--row', 'startup'],
+                          cwd=ROOT / 'tests', capture_output=True, check=True)
+    told = lines(done.stdout)
+    names = [line.split('|')[1].strip() for line in told if line.startswith('| ')]
+    assert names[0] == 'way' and names[1] == rows.IMPORT and 'vc-inject' in names[2:9]
+    assert sum(line.endswith('reached |') for line in told) == 7
+    assert not [name for name in set(os.listdir('/var/tmp')) - before if 'bench' in name]
+    names = subprocess.run(['virsh', '-q', '-c', connection(), 'list', '--all', '--name'],
+                           capture_output=True, check=True).stdout
+    assert b'bench' not in names
+
+
+def test_refuses_an_unknown_row():
+    done = subprocess.run([sys.executable, '-m', 'bench.bench', '--row', 'none'], cwd=ROOT / 'tests',
+                          capture_output=True, check=False)
+    assert done.returncode == 1 and done.stderr == b"bench: no row 'none'\n"

@@ -1,0 +1,219 @@
+"""make install and uninstall, what is installed, and what the shells complete of it."""
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from lab import ROOT, SCRATCH
+from lab.needs import need
+from lab.site import first_port, lines
+
+TOOLS = sorted(os.listdir(ROOT / 'bin'))
+
+
+def make(*arguments, status=0):
+    """What make says, install's own output and errors, as text."""
+    done = subprocess.run(['make', '--no-print-directory', '-f', ROOT / 'Makefile', *map(str, arguments)],
+                          capture_output=True, check=False)
+    assert done.returncode == status, done
+    return (done.stdout + done.stderr).decode()
+
+
+def files(folder):
+    """The files and links below a folder, as paths in it."""
+    return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_symlink() or not path.is_dir()}
+
+
+@pytest.fixture(scope='module')
+def prefix():
+    """Where it is installed, for the tests that change nothing of it."""
+    folder = Path(tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH))
+    folder.chmod(0o755)
+    make('install', f'PREFIX={folder}')
+    yield folder
+    shutil.rmtree(folder)
+
+
+def environment(prefix, **others):
+    """What a login has that knows of the installation by its PATH alone."""
+    return {'PATH': f'{prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': '/root', **others}
+
+
+def test_tools_run_from_any_folder(prefix):
+    assert sorted(os.listdir(prefix / 'bin')) == TOOLS
+    for tool in TOOLS:
+        done = subprocess.run([tool, '--version'], cwd='/', env=environment(prefix), capture_output=True, check=True)
+        assert done.stdout.split()[0].decode() == tool and not done.stderr
+    # It reads its own settings and database, whose image was not built.
+    done = subprocess.run(['vc-list'], cwd='/', env=environment(prefix), capture_output=True, check=True)
+    assert f'{prefix}/share/pragma_boot/images/debian' in done.stderr.decode() and not done.stdout
+    libraries = set(os.listdir(next((prefix / 'lib/pragma_boot/.venv/lib').glob('python3*/site-packages'))))
+    assert {'lxml', 'docopt.py', 'isal', 'sh'} <= libraries and 'pytest' not in libraries
+
+
+def test_manual_pages(prefix):
+    assert {path.name for path in (prefix / 'share/man').rglob('*.[1-9]')} == {
+        path.name for path in (ROOT / 'man').glob('*.[1-9]')}
+    for path in (prefix / 'share/man').rglob('*.[1-9]'):
+        assert path.parent.name == f'man{path.name[-1]}'
+
+
+def test_staged_for_a_package_and_removed(tmp_path):
+    """DESTDIR is in no path; another install removes what is no more, and uninstall leaves no file."""
+    where = ('PREFIX=/usr', f'DESTDIR={tmp_path}')
+    (tmp_path / 'usr/bin').mkdir(parents=True)
+    (tmp_path / 'usr/bin/other').write_text('')
+    make('install', *where)
+    first = files(tmp_path)
+    assert 'etc/pragma_boot/site_conf.conf' in first and 'usr/bin/pragma_boot' in first
+    for name in first:
+        path = tmp_path / name
+        if path.is_symlink():
+            assert str(tmp_path) not in os.readlink(path)
+        else:
+            assert os.fsencode(tmp_path) not in path.read_bytes(), name
+            assert path.stat().st_mode & 0o022 == 0
+    with open(tmp_path / 'usr/lib/pragma_boot/manifest', 'a', encoding='utf-8') as manifest:
+        manifest.write('/usr/bin/vc-old\n')
+    for folder in ('bin', 'lib/pragma_boot/bin'):
+        (tmp_path / 'usr' / folder / 'vc-old').write_text('')
+    make('install', *where)
+    assert files(tmp_path) == first
+    make('uninstall', *where)
+    assert files(tmp_path) == {'usr/bin/other'}
+    assert 'nothing is installed' in make('uninstall', *where, status=2)
+    assert 'absolute path' in make('install', 'PREFIX=here', status=2)
+
+
+def test_what_a_site_edited_stays(tmp_path):
+    edited = [tmp_path / 'etc/pragma_boot/site_conf.conf', tmp_path / 'share/pragma_boot/images/vcdb.txt']
+    make('install', f'PREFIX={tmp_path}')
+    own = tmp_path / 'share/pragma_boot/images/own.img.gz'
+    own.write_text('')
+    for path in edited:
+        path.write_text(f'{path.read_text()}# of the site\n')
+    told = make('install', f'PREFIX={tmp_path}')
+    assert all(f'Keeping {path}' in told and '# of the site' in path.read_text() for path in edited)
+    told = make('uninstall', f'PREFIX={tmp_path}')
+    assert all(f'Keeping {path}' in told for path in edited)
+    assert files(tmp_path) == {str(path.relative_to(tmp_path)) for path in (*edited, own)}
+
+
+@pytest.fixture
+def clusters(site):
+    """A site with an entry and two clusters, of which only the names are there."""
+    for name in ('alpha', 'beta'):
+        (site.temp / 'clusters' / name).mkdir(parents=True)
+    return site
+
+
+def completed(prefix, site, *words):
+    """What bash offers for the last of a command's words."""
+    script = prefix / 'share/bash-completion/completions' / words[0]
+    done = subprocess.run(
+        ['bash', '-c', 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+         '_pragma_boot "$1" "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"; printf "%s\\n" "${COMPREPLY[@]}"', 'bash', script,
+         *map(str, words)], env=environment(prefix, PRAGMA_SITE_CONF=str(site.conf)), capture_output=True, check=True)
+    assert not done.stderr
+    return sorted(lines(done.stdout))
+
+
+def test_names_of_clusters_alone(clusters):
+    assert clusters.run('vc-status', '--names').stdout == b'alpha\nbeta\n'
+
+
+@pytest.mark.parametrize('tool', TOOLS)
+def test_bash_completes_the_options_of_the_tools(prefix, clusters, tool):
+    help = clusters.run(tool, '--help').stdout.decode()
+    assert completed(prefix, clusters, tool, '--') == sorted(re.findall('^  (?:-[a-z], )?(--[a-z_-]+)', help, re.M))
+    assert completed(prefix, clusters, tool, '--site') == ['--site-conf']
+
+
+def test_bash_completes_names(prefix, clusters):
+    for tool in ('vc-status', 'vc-ssh', 'vc-console', 'vc-shutdown', 'vc-clean'):
+        assert completed(prefix, clusters, tool, '') == ['alpha', 'beta']
+        assert completed(prefix, clusters, tool, 'be') == ['beta']
+    assert completed(prefix, clusters, 'pragma_boot', '--vcname', '') == [clusters.entry]
+    assert completed(prefix, clusters, 'vc-list', '--path', '') == [clusters.entry]
+    # Files are bash's own to complete.
+    assert completed(prefix, clusters, 'vc-check', '') == completed(prefix, clusters, 'vc-ssh', '-i', '') == ['']
+
+
+def test_bash_completes_names_of_another_site(prefix, clusters, tmp_path):
+    (tmp_path / 'other/clusters/gamma').mkdir(parents=True)
+    (tmp_path / 'other.conf').write_text('temporary_directory = other\n')
+    assert completed(prefix, clusters, 'vc-clean', '--site-conf', tmp_path / 'other.conf', '') == ['gamma']
+
+
+@pytest.fixture
+def zsh(prefix, clusters):
+    """What zsh makes of a line and a tab."""
+    need('zsh')
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvpe('zsh', ['zsh', '-f', '-i'], environment(prefix, PRAGMA_SITE_CONF=str(clusters.conf), TERM='dumb'))
+    os.write(terminal, f"""PS1=; unsetopt zle_bracketed_paste 2>/dev/null
+        fpath=({prefix}/share/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u -D
+        show() {{ print -r -- "<$BUFFER>" }}; zle -N show; bindkey '^X' show; print rea''dy\n""".encode())
+    told = b''
+
+    def until(pattern):
+        nonlocal told
+        deadline = time.monotonic() + 60
+        while not (found := re.search(pattern, told)):
+            assert time.monotonic() < deadline, told
+            if select.select([terminal], [], [], 1)[0]:
+                told += os.read(terminal, 4096)
+        told = told[found.end():]
+        return found[1].decode()
+
+    def complete(line):
+        os.write(terminal, line.encode() + b'\t\x18')
+        found = until(rb'<(.*)>')
+        os.write(terminal, b'\x15')
+        return found
+    until(b'(ready)')
+    yield complete
+    os.close(terminal)
+    os.waitpid(child, 0)
+
+
+def test_zsh_completes(zsh, clusters):
+    assert zsh('vc-clean al') == 'vc-clean alpha '
+    assert zsh('vc-ssh be') == 'vc-ssh beta '
+    assert zsh('vc-graph --sit') == 'vc-graph --site-conf '
+    assert zsh('vc-status --nam') == 'vc-status --names '
+    assert zsh(f'pragma_boot --vcname {clusters.entry[:2]}') == f'pragma_boot --vcname {clusters.entry} '
+
+
+@pytest.mark.guest
+def test_a_cluster_boots_from_the_installed_tools(prefix):
+    images = prefix / 'share/pragma_boot/images'
+    shutil.copy(ROOT / 'images/debian/debian.img.gz', images / 'debian')
+    temp = Path(tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH))
+    temp.chmod(0o755)
+    with open(prefix / 'etc/pragma_boot/site_conf.conf', 'a', encoding='utf-8') as conf:
+        conf.write(f'temporary_directory = {temp}\ncpu_overcommit = 1000\n'
+                   f'private_ports = {first_port()}-{first_port() + 59}\n'
+                   f'ssh_ports = {first_port() + 60}-{first_port() + 119}\n')
+    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', temp / 'key'], check=True)
+    name = f't{os.getpid()}-installed'
+
+    def run(*words):
+        done = subprocess.run([*map(str, words)], cwd='/', env=environment(prefix), capture_output=True, check=False)
+        assert done.returncode == 0, done
+        return done.stdout
+    try:
+        run('pragma_boot', '--vcname', 'debian', '--name', name, '--num_cpus', 1, '--key', temp / 'key.pub', '--wait')
+        told = run('vc-ssh', '-i', temp / 'key', name, 'hostname; cat /root/machinefile; ssh compute-0 hostname')
+        assert lines(told) == [f'{name}.local', 'compute-0', 'compute-0']
+    finally:
+        run('vc-clean', name)
+        shutil.rmtree(temp)

@@ -1,0 +1,137 @@
+"""Tools killed (-9) or ended (-TERM) at each step of their life: the same again works, and nothing leaks."""
+import hashlib
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lab import ROOT
+from lab.leftovers import mounts, processes, settled
+from lab.needs import do_without, need_fuse
+from lab.nodes import mine
+from lab.site import Site
+
+SITES = 4
+"""Sites at a time: ending a domain is mostly waiting."""
+
+KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
+STATUSES = {'KILL': (128 + 9,), 'TERM': (0, 130, 128 + 15)}
+"""What a tool may end with: what was done before the signal came is done, and Python that still
+begins ends at once."""
+
+
+class Lives(Site):
+    """A site in which one cluster after another lives, with a folder of its own for TMPDIR."""
+
+    def __init__(self, folder, entry, image, ports):
+        folder.mkdir()
+        super().__init__(folder, f'private_ports = {ports}00-{ports}49\n'
+                                 f'ssh_ports = {ports}50-{ports}99\n')
+        self.entry = entry
+        self.parsed = self.run('vc-parse', self.add_entry(entry, image)).stdout
+        self.document = self.temp / 'clusters' / entry / 'document.xml'
+        self.tools = {
+            'vc-stage': (),
+            'vc-allocate': ('--num-cpus', 1, '--name', entry, '--key', self.key),
+            'vc-inject': (),
+            'vc-boot': ('--paused', '--no-wait', '--node', 'frontend'),
+            'vc-status': ('--xml', entry),
+            'vc-clean': (entry,)}
+        self.counts, self.reference = {}, {}
+
+    def environment(self):
+        return {**super().environment(), 'TMPDIR': str(self.folder / 'tmp')}
+
+    def kill(self, how, step, tool, document):
+        """Run a tool and end it at a step, 0 for never; the last step's number, and its words."""
+        # Files, not pipes: what lives on of the tool keeps nobody waiting.
+        with open(self.folder / 'out', 'wb') as out, open(self.folder / 'err', 'w+b') as err:
+            done = subprocess.run(
+                [*KILL_AT, how, str(step), ROOT / 'bin' / tool, *map(str, self.tools[tool])], stdout=out,
+                input=document, stderr=err, env=self.environment(), check=False, timeout=120)
+            err.seek(0)
+            *before, last = err.read().decode().splitlines()
+        number, told = last.split(' ', 1)
+        assert done.returncode in (STATUSES[how] if step else (0,)), (told, before)
+        assert not [line for line in before if 'Traceback' in line], before
+        return int(number), told
+
+    def live(self, steps):
+        """A cluster's life; each tool of ``steps`` is ended at its (how, step) and run again, at once.
+
+        What is then there must be what was there in the first life, which nobody ends.
+        """
+        for folder in ('temp', 'tmp'):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        (self.folder / 'tmp').mkdir()
+        document, images = self.parsed, None
+        for tool, arguments in self.tools.items():
+            if tool in ('vc-boot', 'vc-status') and 'vc-clean' not in steps:
+                continue
+            told = None
+            try:
+                if tool in steps:
+                    told = self.kill(*steps[tool], tool, document)
+                    self.counts.setdefault(tool, told[0])
+                # A reservation that was made whole is there, whether or not anybody was told.
+                known = tool == 'vc-allocate' and self.document.exists()
+                again = self.run(tool, *arguments, input=document, status=int(known))
+                document = self.document.read_bytes() if known else again.stdout
+                found = self.snapshot()
+                assert found == self.reference.setdefault(tool, found)
+                if tool == 'vc-stage':
+                    images = self.images()
+            except AssertionError as error:
+                raise AssertionError(f'{tool}, killed at {told}: {error}') from error
+        assert self.images() == images
+        assert self.clusters() == [] and not found['domains'] and not found['processes']
+
+    def images(self):
+        """The staged images, their mode and content."""
+        return {path.name: (path.stat().st_mode, hashlib.sha256(path.read_bytes()).digest())
+                for path in (self.temp / 'images').glob('*.raw')}
+
+    def snapshot(self):
+        """All that there is of the site: files, domains, and what runs for it."""
+        assert settled(self), processes(self)
+        files = sorted(str(path.relative_to(self.folder)) for folder in ('temp', 'tmp')
+                       for path in (self.folder / folder).rglob('*'))
+        half_made = [name for name in files if '/.' in name or name.startswith('tmp/')]
+        assert half_made == [] == mounts(self)
+        return {'files': files, 'processes': len(processes(self)), 'domains': mine(self)}
+
+
+@pytest.fixture
+def sites(site, little_image):
+    """Sites that clusters live in at a time; each has ports of its own."""
+    found = [Lives(site.folder / str(count), f'{site.entry}-{count}', little_image, 251 + count)
+             for count in range(SITES)]
+    yield found
+    for one in found:
+        for name in one.clusters():
+            one.run('vc-clean', name)
+
+
+@pytest.mark.parametrize('ends', [40, pytest.param(400, marks=pytest.mark.long)])
+def test_row_22_28_a_killed_tool_runs_again_and_nothing_leaks(sites, ends):
+    """``ends`` in all, every other by SIGTERM; each tool's part is evenly spaced over its steps."""
+    need_fuse()
+    done = subprocess.run([*KILL_AT, 'KILL', '0', '/bin/true'], capture_output=True, check=False)
+    if done.returncode:
+        do_without(done.stderr.decode())
+    with ThreadPoolExecutor(SITES) as pool:
+        list(pool.map(lambda site: site.live(dict.fromkeys(site.tools, ('KILL', 0))), sites))
+        counts = sites[0].counts
+        total = sum(counts.values())
+        parts = {tool: max(round(ends * count / total), 2) for tool, count in counts.items()}
+        assert sum(parts.values()) >= ends - len(parts)
+        lives = [{tool: (('KILL', 'TERM')[number % 2], 1 + number * counts[tool] // parts[tool])
+                  for tool in parts if number < parts[tool]}
+                 for number in range(max(parts.values()))]
+
+        def some(first):
+            for steps in lives[first::SITES]:
+                sites[first].live(steps)
+        list(pool.map(some, range(SITES)))

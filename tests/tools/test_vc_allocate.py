@@ -1,0 +1,189 @@
+"""vc-allocate: reservations, all or nothing."""
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+from lxml import etree
+
+from lab.site import lines
+
+
+def allocate(site, document, *arguments, num_cpus=4, **options):
+    return site.run('vc-allocate', '--num-cpus', num_cpus, *arguments, input=document, **options)
+
+
+def nodes(output):
+    return etree.fromstring(output).findall('cluster/node')
+
+
+@pytest.fixture
+def document(site):
+    return site.document(site.entry, 'vc-stage')
+
+
+def test_golden(site, document, golden, replacements):
+    golden('vc-allocate', allocate(site, document, '--key', site.key).stdout, *replacements)
+
+
+def test_takes_the_reservation_and_nothing_else(site, document):
+    told = allocate(site, document, '--key', site.key).stdout
+    folder = site.temp / 'clusters' / site.entry
+    assert sorted(os.listdir(folder)) == ['document.xml', 'id_ed25519']
+    assert (folder / 'document.xml').read_bytes() == told
+    private = (folder / 'id_ed25519').read_bytes()
+    assert (folder / 'id_ed25519').stat().st_mode & 0o777 == 0o600
+    assert b'PRIVATE KEY' in private and b'PRIVATE' not in told
+    public = subprocess.run(['ssh-keygen', '-y', '-f', folder / 'id_ed25519'],
+                            capture_output=True, check=True).stdout.split()[1]
+    assert public in told
+
+
+def test_memory_grows_with_the_cpus_of_a_node(site, document):
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('memory_per_cpu = 64M\ncpus_per_node = 3\n')
+    found = nodes(allocate(site, document, '--dry-run', num_cpus=5).stdout)
+    least = int(found[0].get('memory'))
+    assert [(node.get('cpus'), int(node.get('memory')) - least) for node in found] == \
+        [('1', 0), ('3', 2 * 65536), ('2', 65536)]
+
+
+def test_dry_run_reserves_nothing(site, document):
+    assert len(nodes(allocate(site, document, '--dry-run').stdout)) == 3
+    assert site.clusters() == []
+
+
+def test_no_cpus_is_a_frontend_alone(site, document):
+    assert [node.get('role') for node in nodes(allocate(site, document, num_cpus=0).stdout)] \
+        == ['frontend']
+
+
+def test_row_06_two_clusters_share_nothing(site):
+    """Whatever MAC and UUID their author wrote."""
+    site.vc_in.write_text(re.sub("<mac address='[^']*'", "<mac address='7a:77:6e:40:00:07'", re.sub(
+        '<memory>', '<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid><memory>', site.vc_in.read_text())))
+    document = site.document(site.entry, 'vc-stage')
+    clusters = [site.run('vc-inject', input=allocate(site, document, num_cpus=1).stdout).stdout for _ in range(2)]
+    first, second = map(etree.fromstring, clusters)
+    assert first.find('cluster').get('name') != second.find('cluster').get('name')
+    for attribute in ('mac', 'port'):
+        taken = [{card.get(attribute) for card in root.iter('interface')} - {None}
+                 for root in (first, second)]
+        assert taken[0] and not taken[0] & taken[1]
+    domains = [etree.fromstring(site.run('vc-boot', '--print', input=document).stdout) for document in clusters]
+    for path, count in (('//uuid', 4), ('//mac/@address | //@value[contains(., "mac=")]', 6)):
+        found = [str(getattr(one, 'text', one)) for domain in domains for one in domain.xpath(path)]
+        assert len(set(found)) == len(found) == count, found
+
+
+def test_a_name_is_given_once(site, document):
+    allocate(site, document, '--name', 'twice')
+    line = site.fails('vc-allocate', '--num-cpus', 0, '--name', 'twice', input=document)
+    assert "cluster 'twice' exists already" in line
+
+
+@pytest.mark.parametrize('name', ['../x', 'a b;$(id)', '-x', 'ü', 'x/y', '.'])
+def test_row_07_refuses_bad_names(site, document, name):
+    assert 'is not a name' in site.fails('vc-allocate', '--num-cpus=0', f'--name={name}',
+                                         input=document)
+
+
+@pytest.mark.parametrize('number', ['-1', '1e9', '1_0', '../..', '', '1.5', '٣', '99999999999'])
+def test_row_26_what_is_no_number_of_cpus(site, document, number):
+    line = site.fails('vc-allocate', f'--num-cpus={number}', input=document, status=2)
+    assert '--num-cpus must be a whole number' in line
+
+
+def test_too_many_cpus(site, document):
+    line = site.fails('vc-allocate', '--num-cpus', 100_000, input=document, status=3)
+    assert 'not enough room: 100001 CPUs' in line and 'free' in line
+    assert site.clusters() == []
+
+
+def test_row_25_pools_run_dry(site, document):
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('ssh_ports = 24650-24650\n')
+    allocate(site, document, num_cpus=0)
+    line = site.fails('vc-allocate', '--num-cpus', 0, input=document, status=3)
+    assert "pool 'ssh_ports' (24650-24650) has no port left" in line
+    assert len(site.clusters()) == 1
+
+
+def test_passes_over_a_port_that_somebody_listens_on(site, document):
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('ssh_ports = 24600-24601\n')
+    with socket.create_server(('127.0.0.1', 24600)):
+        told = allocate(site, document, num_cpus=0).stdout
+    assert etree.fromstring(told).find('.//interface[@network="public"]').get('port') == '24601'
+
+
+def test_private_pool(site, document):
+    small = document.replace(b'255.255.0.0', b'255.255.255.252')
+    assert len(nodes(allocate(site, small, num_cpus=1).stdout)) == 2
+    line = site.fails('vc-allocate', '--num-cpus', 3, input=small, status=3)
+    assert "pool 'private' (10.1.1.0/30) has 1 addresses" in line
+
+
+@pytest.mark.parametrize('address, netmask', [
+    ('10.1.1.1', '0.0.0.0'), ('10.1.1.1', '0.0.255.255'), ('10.1.1.1', '255.0.255.0'), ('10.1.1.1', '255.255.255.255'),
+    ('10.1.0.0', '255.255.0.0'), ('10.1.255.255', '255.255.0.0'), ('127.0.0.1', '255.0.0.0'),
+    ('224.0.0.1', '255.255.0.0'), ('169.254.1.1', '255.255.0.0'), ('255.255.255.1', '255.255.255.0')])
+def test_refuses_what_is_no_private_network(site, document, address, netmask):
+    changed = document.replace(b'255.255.0.0', netmask.encode()).replace(b'10.1.1.1<', f'{address}<'.encode())
+    assert 'line ' in site.fails('vc-allocate', '--num-cpus', 0, input=changed)
+    assert site.clusters() == []
+
+
+@pytest.mark.parametrize('content, reason', [
+    (None, 'No such file or directory'),
+    (b'', 'has no public key in it'),
+    (b'# only a comment\n', 'has no public key in it'),
+    (b'-----BEGIN OPENSSH PRIVATE KEY-----\n', 'is a private key: name the public one'),
+    (b'ssh-rsa nonsense\n', 'is not a public key'),
+    (b'\xff\xfe', 'is not a public key'),
+])
+def test_row_27_refuses_keys(site, document, content, reason):
+    path = site.folder / 'bad.pub'
+    if content is not None:
+        path.write_bytes(content)
+    assert reason in site.fails('vc-allocate', '--num-cpus', 0, '--key', path, input=document)
+    assert site.clusters() == []
+
+
+def test_row_27_takes_several_keys_with_odd_comments(site, document):
+    key = b' '.join(site.key.read_bytes().split()[:2])
+    site.key.write_bytes(b'# mine\r\n' + key + b' a <&>"\' b\r\n\r\n' + key + b' second\r\n')
+    told = allocate(site, document, '--key', site.key).stdout
+    assert etree.fromstring(told).findtext('cluster/key').splitlines() == \
+        [key.decode() + ' a <&>"\' b', key.decode() + ' second']
+
+
+def test_row_24_twenty_at_once_on_pools_for_twelve(site, document):
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('ssh_ports = 24700-24711\n')
+    document = document.replace(b'1048576</memory>', b'65536</memory>')
+    running = [site.start('vc-allocate', '--num-cpus', 1) for _ in range(20)]
+    results = [(one.communicate(document), one.wait()) for one in running]
+    statuses = sorted(status for _, status in results)
+    assert statuses == [0] * 12 + [3] * 8
+    assert all(len(lines(told[1])) == (status > 0) for told, status in results)
+    documents = [etree.fromstring(told[0]) for told, status in results if not status]
+    macs = [card.get('mac') for root in documents
+            for card in root.iterfind('cluster/node/interface')]
+    names = {root.find('cluster').get('name') for root in documents}
+    assert len(set(macs)) == len(macs) == 36 and len(names) == len(site.clusters()) == 12
+
+
+def test_an_allocation_that_was_killed_is_taken_over(site, document):
+    folder = site.temp / 'clusters' / 'killed'
+    folder.mkdir(parents=True)
+    (folder / '.document.xml.tmp').write_text('half')
+    allocate(site, document, '--name', 'killed')
+    assert 'document.xml' in os.listdir(folder)
+
+
+def test_a_message_is_one_line_that_a_terminal_shows(site, document):
+    """Whatever the word is that it tells of: no control character, no text from right to left."""
+    line = site.fails('vc-allocate', '--num-cpus=1\r\x1b[2J\x85\u202e', input=document, status=2)
+    assert line.isprintable() and r'\r\x1b[2J\x85\u202e' in line

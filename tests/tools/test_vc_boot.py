@@ -1,0 +1,296 @@
+"""vc-boot, vc-status and vc-clean on real libvirt domains, paused before their first instruction."""
+import os
+import re
+import subprocess
+
+import pytest
+from lxml import etree
+
+from lab import ROOT
+from lab.leftovers import mounts, processes
+from lab.nodes import all_nodes, boot, mine, virsh
+from lab.site import connection, lines
+
+QEMU = '{http://libvirt.org/schemas/domain/qemu/1.0}'
+
+
+@pytest.fixture
+def document(site):
+    return site.document(site.entry, 'vc-inject')
+
+
+def printed(site, document, node):
+    return etree.fromstring(site.run('vc-boot', '--print', '--node', node, input=document).stdout)
+
+
+def test_golden(site, document, golden, replacements):
+    replacements += [('<uuid>[^<]*', '<uuid>@UUID@'), ('230.0.0.1:[0-9]*', '230.0.0.1:@PRIVATE@'),
+                     ('127.0.0.1:[0-9]*', '127.0.0.1:@SSH@')]
+    golden('vc-boot-print', site.run('vc-boot', '--print', input=document).stdout, *replacements)
+    assert mine(site) == []
+    golden('vc-boot', boot(site, document).stdout, *replacements)
+    golden('vc-status', site.run('vc-status', '--xml').stdout, *replacements)
+
+
+@pytest.mark.parametrize('node', ['frontend', 'compute-0'])
+def test_domains_are_valid_for_libvirt(site, document, node):
+    path = site.folder / 'domain.xml'
+    path.write_bytes(site.run('vc-boot', '--print', '--node', node, input=document).stdout)
+    done = subprocess.run(['virt-xml-validate', path, 'domain'], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_row_05_nothing_of_the_author_survives_unasked(site, document):
+    """Of the example: its emulator, MACs, bridges, image, VNC, tty, network boot, and its type."""
+    domain = printed(site, document, 'frontend')
+    told = etree.tostring(domain).decode()
+    for gone in ('qemu-kvm', '7a:77:6e', 'eth0.2', 'eth1', 'img.gz', 'vnc', '/dev/pts', 'network'):
+        assert gone not in told.replace('net-private', '').replace('net-public', ''), gone
+    assert domain.get('type') == 'qemu'
+    assert [domain.findtext('vcpu'), domain.findtext('memory')] == ['1', '1048576']
+    # And what was asked for: the board's flags, the disk's bus, the cards' model.
+    assert [flag.tag for flag in domain.find('features')] == ['acpi', 'apic', 'pae']
+    assert domain.find('devices/disk/target').attrib == {'dev': 'hda', 'bus': 'ide'}
+    cards = [arg.get('value') for arg in domain.iter(f'{QEMU}arg') if 'mac=' in arg.get('value')]
+    assert [card.split(',')[0] for card in cards] == ['virtio-net-pci'] * 2
+    assert 'netdev=private' in cards[0] and 'netdev=public' in cards[1]
+
+
+def test_networks_stay_on_the_loopback_interface(site, document):
+    backends = [arg.get('value') for node in ('frontend', 'compute-0')
+                for arg in printed(site, document, node).iter(f'{QEMU}arg')
+                if arg.get('value').startswith(('user,', 'socket,'))]
+    assert len(backends) == 3
+    assert all('localaddr=127.0.0.1' in one or 'hostfwd=tcp:127.0.0.1:' in one for one in backends)
+
+
+def test_verbose_names_what_was_dropped(site, document):
+    done = site.run('vc-boot', '--print', '-v', '--node', 'compute-0', input=document)
+    assert "vc-boot: not carried over from the compute's <domain>: devices/emulator" \
+        in lines(done.stderr)
+
+
+def test_starts_resumes_and_cleans(site, document):
+    told = boot(site, document).stdout
+    assert mine(site) == all_nodes(site)
+    states = {node.get('name'): node.findtext('state')
+              for node in etree.fromstring(told).iterfind('cluster/node')}
+    assert states == {'frontend': 'running', 'compute-0': 'running', 'compute-1': 'running'}
+    table = site.run('vc-status', site.entry).stdout.decode().splitlines()
+    assert len(table) == 4 and table[0].split()[:3] == ['CLUSTER', 'NODE', 'STATE']
+    assert table[1].split()[1:3] == ['frontend', 'running'] and 'ssh -p ' in table[1]
+    before = virsh('domuuid', all_nodes(site)[0]), virsh('domid', all_nodes(site)[0])
+    virsh('destroy', all_nodes(site)[2])
+    assert 'stopped' in site.run('vc-status', site.entry).stdout.decode()
+    # What runs is left alone, what is stopped is started.
+    assert b'<state>stopped' not in boot(site, document).stdout
+    assert before == (virsh('domuuid', all_nodes(site)[0]), virsh('domid', all_nodes(site)[0]))
+    for _ in range(2):
+        site.run('vc-clean', site.entry)
+        assert mine(site) == [] and site.clusters() == []
+        assert processes(site) == [] and mounts(site) == []
+    assert 'no cluster' in site.fails('vc-status', site.entry)
+    assert site.run('vc-status').stdout == b''
+
+
+def test_two_at_once_start_each_node_once(site, document):
+    running = [site.start('vc-boot', '--paused', '--no-wait') for _ in range(3)]
+    told = [one.communicate(document) for one in running]
+    assert [one.returncode for one in running] == [0, 0, 0], told
+    assert mine(site) == all_nodes(site)
+    for name in all_nodes(site):
+        facts = virsh('dominfo', name)
+        assert 'paused' in facts and re.search('Persistent: +yes', facts), facts
+
+
+def test_shutdown_ends_by_force_what_does_not_stop(site, document):
+    """A paused guest hears no power button; its cluster stays, and starts again."""
+    told = boot(site, document).stdout
+    done = site.run('vc-shutdown', '--timeout', 1, site.entry)
+    assert sorted(lines(done.stderr)) == [
+        f"vc-shutdown: domain '{name}' did not stop in 1 s: it is ended by force"
+        for name in all_nodes(site)]
+    assert site.run('vc-status', site.entry).stdout.decode().count(' stopped ') == 3
+    assert site.run('vc-shutdown', site.entry).stderr == b''
+    assert boot(site, document).stdout == told
+    assert 'no cluster' in site.fails('vc-shutdown', 'nothing')
+
+
+def test_a_domain_that_vanished_is_started_again(site, document):
+    """Somebody undefined it: it was never started, as far as anybody can tell."""
+    boot(site, document)
+    name = f'{site.entry}-compute-1'
+    virsh('destroy', name)
+    virsh('undefine', name)
+    told = lines(site.run('vc-status', site.entry).stdout)[1:]
+    assert [line.split()[2] for line in told] == ['running', 'running', '-']
+    site.run('vc-shutdown', '--timeout', 0, site.entry)
+    boot(site, document)
+    assert mine(site) == all_nodes(site)
+    virsh('destroy', name)
+    virsh('undefine', name)
+    site.run('vc-clean', site.entry)
+    assert mine(site) == []
+
+
+def test_only_the_named_nodes(site, document):
+    boot(site, document, '--node', 'compute-1', '--node', 'frontend')
+    assert mine(site) == [all_nodes(site)[1], all_nodes(site)[2]]
+    assert "has no node 'x'" in site.fails('vc-boot', '--node', 'x', input=document)
+
+
+def test_domain_tells_its_cluster(site, document):
+    boot(site, document, '--node', 'frontend')
+    mark = virsh('metadata', f'{site.entry}-frontend', 'urn:pragma_boot:node')
+    assert f'cluster="{site.entry}"' in mark and 'name="frontend"' in mark
+
+
+def test_row_31_leaves_a_foreign_domain_of_our_name_alone(site, document):
+    name = f'{site.entry}-frontend'
+    subprocess.run(['virsh', '-q', '-c', connection(), 'define', '/dev/stdin'], check=True,
+                   input=f'<domain type="qemu"><name>{name}</name><memory>65536</memory>'
+                         '<os><type>hvm</type></os></domain>'.encode(), capture_output=True)
+    try:
+        line = site.fails('vc-boot', '--paused', '--node', 'frontend', input=document)
+        assert f"has a domain '{name}' that is not ours" in line
+        site.run('vc-clean', site.entry)
+        assert mine(site) == [name]
+    finally:
+        virsh('undefine', name)
+
+
+def test_a_node_without_disk(site, document):
+    told = site.document(site.entry, 'vc-allocate', 0)
+    assert 'has no disk: run vc-inject' in site.fails('vc-boot', input=told)
+    os.unlink(site.temp / 'clusters' / site.entry / 'frontend.qcow2')
+    assert 'has no disk: run vc-inject' in site.fails('vc-boot', input=document)
+
+
+def test_what_cannot_start_is_not_left_defined(site, document):
+    (site.temp / 'clusters' / site.entry / 'frontend.qcow2').write_bytes(b'no qcow2')
+    line = site.fails('vc-boot', '--paused', '--node', 'frontend', input=document)
+    assert "libvirt at 'qemu:///session'" in line
+    assert mine(site) == []
+
+
+def test_dependency_on_a_parent_that_does_not_run(site, document):
+    line = site.fails('vc-boot', '--paused', '--node', 'compute-0', input=document)
+    assert "depends on 'frontend', which does not run" in line
+
+
+def test_dependency_by_the_clock(site):
+    site.vc_in.write_text(site.vc_in.read_text().replace("value='300'", "value='3'"))
+    document = site.document(site.entry, 'vc-inject')
+    site.run('vc-boot', '--paused', input=document)
+    started = {name: int(virsh('metadata', name, 'urn:pragma_boot:node').split('started="')[1]
+                         .split('"')[0]) for name in all_nodes(site)}
+    parent = started.pop(f'{site.entry}-frontend')
+    assert all(3 <= start - parent <= 10 for start in started.values()), started
+
+
+def test_dependency_on_readiness_has_a_bound(site):
+    site.vc_in.write_text(site.vc_in.read_text()
+                          .replace("type='clock' value='300'", "type='ready' value='1'"))
+    document = site.document(site.entry, 'vc-inject')
+    line = site.fails('vc-boot', '--paused', input=document)
+    assert "'frontend' not ready after 1 s" in line
+    assert mine(site) == [f'{site.entry}-frontend']
+
+
+@pytest.mark.parametrize('port, told', [
+    ('', "port 22 of 'frontend' does not answer after 1 s"),
+    ("port='80'", "port 80 of 'frontend' cannot be reached from here")])
+def test_dependency_on_a_port_has_a_bound(site, port, told):
+    """A paused guest answers nobody, though QEMU takes the connection in its place."""
+    site.vc_in.write_text(site.vc_in.read_text().replace(
+        "type='clock' value='300'", f"type='port' value='1' {port}"))
+    document = site.document(site.entry, 'vc-inject')
+    assert told in site.fails('vc-boot', '--paused', input=document)
+    assert mine(site) == [f'{site.entry}-frontend']
+
+
+def test_a_document_that_names_another_host_than_the_ledger(site, document):
+    line = site.fails('vc-boot', input=document.replace(b'qemu:///session', b'qemu:///system'))
+    assert "is on 'qemu:///session' by the ledger, on 'qemu:///system' by the document" in line
+
+
+def test_status_of_many_clusters_asks_a_host_once(site):
+    """Whatever libvirt is asked goes through virsh, which is counted on its way."""
+    told = site.document(site.entry, 'vc-stage')
+    for _ in range(12):
+        site.run('vc-allocate', '--num-cpus', 0, input=told)
+    counted = site.folder / 'bin'
+    counted.mkdir()
+    (counted / 'virsh').write_text(f'#!/bin/sh\necho x >>{site.folder}/count\nexec /usr/bin/virsh "$@"\n')
+    (counted / 'virsh').chmod(0o755)
+    done = subprocess.run([ROOT / 'bin/vc-status'], capture_output=True, check=True,
+                          env={**site.environment(), 'PATH': f"{counted}:{os.environ['PATH']}"})
+    assert len(done.stdout.splitlines()) == 13
+    assert (site.folder / 'count').read_text() == 'x\n'
+
+
+def test_row_31_a_host_that_does_not_answer(site, document):
+    boot(site, document, '--node', 'frontend')
+    text = site.conf.read_text()
+    gone = 'qemu+unix:///system?socket=/nonexistent'
+    path = site.temp / 'clusters' / site.entry / 'document.xml'
+    path.write_bytes(document.replace(b'<node role="compute" name="compute-0" fqdn="compute-0" '
+                                      b'host="qemu:///session"',
+                                      b'<node role="compute" name="compute-0" fqdn="compute-0" '
+                                      b'host="%s"' % gone.encode()))
+    site.conf.write_text(text + f'hosts = qemu:///session {gone}\nprivate_network = bridge:br0\n')
+    told = site.run('vc-status', site.entry)
+    assert [line.split()[2] for line in lines(told.stdout)[1:]] == ['running', 'unknown', '-']
+    assert f"vc-status: libvirt at '{gone}'" in told.stderr.decode()
+    assert gone in site.fails('vc-boot', input=path.read_bytes())
+    assert gone in site.run('vc-shutdown', '--timeout', 0, site.entry, status=1).stderr.decode()
+    assert 'stays in the ledger until it answers' in site.fails('vc-clean', site.entry)
+    assert site.clusters() == [site.entry]
+    # Gone for good: taken out of the settings.
+    site.conf.write_text(text)
+    done = site.run('vc-clean', site.entry)
+    assert lines(done.stderr) == [f"vc-clean: '{gone}' is not one of the site's hosts any more: "
+                                  'what is on it stays there']
+    assert mine(site) == [] and site.clusters() == []
+
+
+def test_row_32_timeout_names_the_nodes_and_stops_nothing(site, document):
+    done = site.run('vc-boot', '--paused', '--no-wait', '--wait', '--timeout', 1, input=document,
+                    status=1)
+    assert not done.stdout
+    assert "'frontend', 'compute-0', 'compute-1' not ready after 1 s" in lines(done.stderr)[-1]
+    assert mine(site) == all_nodes(site)
+
+
+def test_half_made_clusters(site, document):
+    os.unlink(site.temp / 'clusters' / site.entry / 'document.xml')
+    done = site.run('vc-status')
+    assert f"cluster '{site.entry}' is half-made" in done.stderr.decode()
+    site.run('vc-clean', site.entry)
+    assert site.clusters() == []
+
+
+def test_status_of_one_cluster_is_its_document(site, document):
+    told = site.run('vc-status', '--xml', site.entry).stdout
+    assert told == document
+    assert boot(site, told, '--node', 'frontend').stdout.count(b'<state>running') == 1
+
+
+def test_status_of_a_document(site, document):
+    assert site.run('vc-status', '-', input=document).stdout == \
+        site.run('vc-status', site.entry).stdout
+
+
+def test_acceleration_is_probed_by_running_something(site, document):
+    """The probe's guest ends by itself where KVM runs it; where it does not, one line says so."""
+    site.conf.write_text(site.conf.read_text().replace('accel = tcg', 'accel = auto'))
+    first = site.run('vc-boot', '--print', input=document)
+    answer = (site.temp / 'accel').read_text().split()[-1]
+    told = lines(first.stderr)
+    assert answer in ('kvm', 'tcg')
+    assert (answer == 'tcg') == (len(told) == 1 and 'KVM cannot be used' in told[0])
+    assert {domain.get('type') for domain in etree.fromstring(first.stdout)} == \
+        {'kvm' if answer == 'kvm' else 'qemu'}
+    again = site.run('vc-boot', '--print', input=document)
+    assert again.stdout == first.stdout and not again.stderr
+    assert not [name for name in site.domains() if 'probe' in name]

@@ -1,0 +1,138 @@
+"""vc-ssh: what it makes ssh do, by ssh's own word; a real login is in test_examples.py."""
+import os
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from lab import ROOT
+from lab.needs import need
+from lab.nodes import boot
+from lab.site import lines
+
+KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILsecFI6gt2gjlsMdQr4Dm9BHVAsQoM4aY67KQXKa0Al'
+
+
+@pytest.fixture
+def folder(site):
+    """The folder of a cluster whose frontend and first compute node have said their host keys."""
+    site.cluster_document = site.document(site.entry, 'vc-inject')
+    folder = site.temp / 'clusters' / site.entry
+    for node in ('frontend', 'compute-0'):
+        (folder / f'{node}.console.log').write_text(f'boot\r\npragma_boot: hostkey {node} {KEY}\r\n')
+    return folder
+
+
+def becomes(site, *arguments, status=0):
+    """The words that ssh was called with, in the place of which a program of ours tells them."""
+    programs = site.folder / 'a bin'
+    programs.mkdir(exist_ok=True)
+    (programs / 'ssh').write_text('#!/bin/sh\nprintf "%s\\n" "$@"\ntrap "" PIPE\nexit 7\n')
+    (programs / 'ssh').chmod(0o755)
+    done = subprocess.run([ROOT / 'bin/vc-ssh', *map(str, arguments)], capture_output=True, check=False,
+                          env={**site.environment(), 'PATH': f"{programs}:{os.environ['PATH']}"})
+    assert done.returncode == 7 and not done.stderr, done
+    return lines(done.stdout)
+
+
+def understood(words):
+    """What the real ssh makes of its words: its options by their names, in lower case."""
+    need('ssh')
+    done = subprocess.run(['ssh', '-G', '-F', 'none', *words], capture_output=True, check=True)
+    return dict(line.partition(' ')[::2] for line in lines(done.stdout))
+
+
+def test_logs_in_with_the_keys_of_the_console_alone(site, folder):
+    told = understood(becomes(site, site.entry))
+    assert told['stricthostkeychecking'] == 'true' and told['hostkeyalias'] == f'frontend.{site.entry}'
+    assert told['userknownhostsfile'] == str(folder / 'frontend.known_hosts')
+    assert told['globalknownhostsfile'] == '/dev/null' and told['updatehostkeys'] == 'false'
+    assert told['user'] == 'root' and told['hostname'] == '127.0.0.1'
+    port = re.search('network="public".* port="([0-9]+)"', (folder / 'document.xml').read_text())[1]
+    assert told['port'] == port and told['identitiesonly'] == 'no' and 'proxycommand' not in told
+    found = folder / 'frontend.known_hosts'
+    assert found.read_text() == f'frontend.{site.entry} {KEY}\n' and found.stat().st_mode & 0o777 == 0o600
+    listed = subprocess.run(['ssh-keygen', '-F', f'frontend.{site.entry}', '-f', found],
+                            capture_output=True, check=True)
+    assert KEY in listed.stdout.decode()
+
+
+def test_a_private_key_of_the_users_in_a_folder_with_odd_names(site, folder):
+    key = site.folder / "it's 100%h key"
+    key.write_text('')
+    told = understood(becomes(site, '-i', key, site.entry))
+    assert told['identitiesonly'] == 'yes'
+    # As ssh expands it when it reads the file.
+    assert told['identityfile'].replace('%%', '%') == str(key)
+    assert 'No such file' in site.fails('vc-ssh', '-i', '/nonexistent', site.entry)
+
+
+def test_a_command_is_no_option_of_ours_or_of_sshs(site, folder):
+    words = becomes(site, site.entry, 'ls', '-h', '--version', '--node', 'a b')
+    assert words[-6:] == ['--', 'ls', '-h', '--version', '--node', 'a b']
+    for arguments in (['-oProxyCommand=x'], ['--', '-oProxyCommand=x']):
+        assert becomes(site, site.entry, *arguments)[-3:] == ['root@127.0.0.1', '--', '-oProxyCommand=x']
+
+
+def test_a_compute_node_is_reached_through_the_frontend(site, folder):
+    key = site.folder / "it's 100%h key"
+    key.write_text('')
+    told = understood(becomes(site, '-i', key, '--node', 'compute-0', site.entry, 'hostname'))
+    assert told['hostkeyalias'] == f'compute-0.{site.entry}' and told['hostname'] == '10.1.255.254'
+    assert told['userknownhostsfile'] == str(folder / 'compute-0.known_hosts')
+    # ssh expands the command before a shell reads it.
+    words = shlex.split(told['proxycommand'].replace('%h:%p', 'node:22').replace('%%', '%'))
+    assert words[0] == 'ssh' and words[-3:] == ['-W', 'node:22', 'root@127.0.0.1']
+    through = understood(words[1:])
+    assert through['hostkeyalias'] == f'frontend.{site.entry}' and through['stricthostkeychecking'] == 'true'
+    assert through['identityfile'].replace('%%', '%') == str(key)
+    assert (folder / 'frontend.known_hosts').exists() and (folder / 'compute-0.known_hosts').exists()
+
+
+def test_a_frontend_on_another_host_is_reached_by_a_jump(site, folder):
+    away = 'qemu+ssh://root@node1/session'
+    path = folder / 'document.xml'
+    path.write_text(path.read_text().replace('qemu:///session', away))
+    assert understood(becomes(site, site.entry))['proxyjump'] == 'root@node1'
+
+
+def test_a_key_that_was_not_said(site, folder):
+    for said in ('', 'pragma_boot: ready frontend\n', f'echo pragma_boot: hostkey frontend {KEY}\n',
+                 'pragma_boot: hostkey frontend * ssh-ed25519 AAAA\n',
+                 'pragma_boot: hostkey frontend ssh-ed25519\n',
+                 'pragma_boot: hostkey frontend ssh-ed25519 AAAA BBBB\n'):
+        (folder / 'frontend.console.log').write_text(said)
+        assert f"node 'frontend' did not say its host key yet, it is not ready: 'vc-console {site.entry} " \
+            "frontend'" in site.fails('vc-ssh', site.entry)
+        assert not (folder / 'frontend.known_hosts').exists()
+
+
+def test_is_kept_until_the_node_is_started_again(site, folder):
+    becomes(site, site.entry)
+    (folder / 'frontend.console.log').write_text('')
+    becomes(site, site.entry)
+    boot(site, site.cluster_document, '--node', 'frontend')
+    assert 'did not say its host key yet' in site.fails('vc-ssh', site.entry)
+
+
+@pytest.mark.parametrize('arguments, status, reason', [
+    (['nothing'], 1, "no cluster 'nothing'"), ([], 2, 'usage'), (['--nod', 'x', 'y'], 2, "'--nod'"),
+    (['-i'], 2, 'usage')])
+def test_refuses(site, arguments, status, reason):
+    assert reason in site.fails('vc-ssh', *arguments, status=status)
+
+
+def test_names_a_node_that_is_not_there(site, folder):
+    assert "has no node 'compute-9'" in site.fails('vc-ssh', '--node', 'compute-9', site.entry)
+
+
+def test_help_is_ours_before_the_name_alone(site, folder):
+    assert site.run('vc-ssh', '-v', '--help').stdout.startswith(b'vc-ssh: log in')
+
+
+def test_ssh_that_is_not_installed(site, folder):
+    done = subprocess.run(['/usr/bin/python3', '-IS', ROOT / 'bin/vc-ssh', site.entry], capture_output=True,
+                          env={**site.environment(), 'PATH': '/nonexistent'}, check=False)
+    assert done.returncode == 1
+    assert lines(done.stderr) == ["vc-ssh: cannot run 'ssh': No such file or directory"]

@@ -1,0 +1,396 @@
+"""images/guest: the program that sets a node up, and what installs it."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import lab
+from lab import ROOT
+
+GUEST = ROOT / "images" / "guest"
+DATA = lab.DATA / "guest"
+MACS = {"eth0": "52:54:00:aa:00:01", "eth1": "52:54:00:aa:00:02"}
+
+
+def guest(command, root, document, prefix=()):
+    return subprocess.run([*prefix, str(GUEST / "pragma-guest"), command, "--root", str(root),
+                           "--document", str(document)], capture_output=True, text=True, timeout=60)
+
+
+def configure(root, name):
+    """Configure the node of tests/data/guest/NAME.xml; returns the commands that it would run."""
+    done = guest("configure", root, DATA / (name + ".xml"))
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def add_interfaces(root, interfaces):
+    """Have ROOT's /sys list the interfaces, name to MAC, in this order of the kernel's."""
+    for index, (name, mac) in enumerate(interfaces.items(), 2):
+        folder = root / "sys/class/net" / name
+        folder.mkdir(parents=True)
+        for key, value in (("ifindex", index), ("address", mac), ("type", 1)):
+            (folder / key).write_text("%s\n" % value)
+
+
+def snapshot(root):
+    return {path.relative_to(root): (path.stat().st_mode, path.read_bytes())
+            for path in root.rglob("*") if path.is_file()}
+
+
+def mode(path):
+    return path.stat().st_mode & 0o7777
+
+
+def test_frontend_files(tmp_path):
+    configure(tmp_path, "frontend")
+    assert (tmp_path / "etc/hostname").read_text() == "demo.local\n"
+    assert (tmp_path / "etc/hosts").read_text() == (
+        "127.0.0.1\tlocalhost\n"
+        "10.1.1.1\tfrontend.local frontend\n"
+        "10.0.2.15\tdemo.local\n"
+        "10.1.255.254\tcompute-0.local compute-0\n"
+        "10.1.255.253\tcompute-1.local compute-1\n"
+        "::1\tlocalhost ip6-localhost ip6-loopback\n")
+    assert (tmp_path / "etc/resolv.conf").read_text() == (
+        "search local\nnameserver 10.0.2.3\nnameserver 10.0.2.4\n")
+    assert (tmp_path / "root/machinefile").read_text() == "compute-0\ncompute-0\ncompute-1\n"
+
+
+def test_frontend_commands(tmp_path):
+    commands = configure(tmp_path, "frontend")
+    assert commands == [
+        "hostname demo.local",
+        "systemd-machine-id-setup",
+        "ssh-keygen -q -N '' -C '' -t ed25519 -f /etc/ssh/ssh_host_ed25519_key",
+        "ssh-keygen -q -N '' -C '' -t ecdsa -f /etc/ssh/ssh_host_ecdsa_key",
+        "ip link set dev eth0 up",
+        "ip address replace 10.1.1.1/16 dev eth0",
+        "ip link set dev eth1 up",
+        "ip address replace 10.0.2.15/24 dev eth1",
+        "ip route replace default via 10.0.2.2 dev eth1",
+        "sysctl -q -w net.ipv4.ip_forward=1",
+        "nft -f /var/lib/pragma_boot/nat.nft",
+    ]
+    rules = (tmp_path / "var/lib/pragma_boot/nat.nft").read_text()
+    assert 'ip saddr 10.1.0.0/16 oifname "eth1" masquerade' in rules
+
+
+def test_frontend_reaches_compute_nodes_without_a_question(tmp_path):
+    key = tmp_path / "root/.ssh/id_ed25519"
+    key.parent.mkdir(parents=True)
+    key.write_text("the cluster's own\n")
+    key.chmod(0o644)
+    configure(tmp_path, "frontend")
+    config = (tmp_path / "root/.ssh/config").read_text()
+    assert "Host compute-0 compute-1\n    StrictHostKeyChecking accept-new\n" in config
+    assert (key.read_text(), mode(key)) == ("the cluster's own\n", 0o600)
+    assert mode(key.parent) == 0o700
+
+
+def test_compute(tmp_path):
+    commands = configure(tmp_path, "compute")
+    assert commands[0] == "hostname compute-0"
+    assert commands[-3:] == [
+        "ip link set dev eth0 up",
+        "ip address replace 10.1.255.254/16 dev eth0",
+        "ip route replace default via 10.1.1.1 dev eth0",
+    ]
+    assert not [line for line in commands if line.startswith(("nft", "sysctl"))]
+    assert (tmp_path / "etc/hostname").read_text() == "compute-0\n"
+    assert (tmp_path / "etc/hosts").read_text() == (
+        "127.0.0.1\tlocalhost\n"
+        "10.1.255.254\tcompute-0.local compute-0\n"
+        "10.1.1.1\tdemo.local demo frontend\n"
+        "::1\tlocalhost ip6-localhost ip6-loopback\n")
+    keys = (tmp_path / "root/.ssh/authorized_keys").read_text().splitlines()
+    assert keys[1:3] == ["ssh-ed25519 AAAAuser user", "ssh-ed25519 AAAAcluster cluster"]
+    assert not (tmp_path / "root/machinefile").exists()
+
+
+def test_older_frontend(tmp_path):
+    commands = configure(tmp_path, "old-frontend")
+    assert "ip address replace 10.1.1.1/16 dev eth0" in commands
+    assert "ip address replace 137.110.119.222/24 dev eth1" in commands
+    assert "ip route replace default via 137.110.119.1 dev eth1" in commands
+    hosts = (tmp_path / "etc/hosts").read_text()
+    assert "10.1.1.1\tcalit2-119-222.local calit2-119-222\n" in hosts
+    assert "137.110.119.222\tcalit2-119-222.ucsd.edu\n" in hosts
+    machines = (tmp_path / "root/machinefile").read_text().split()
+    assert machines == ["hosted-vm-0-1-0"] * 2 + ["hosted-vm-0-0-0"] * 2
+
+
+def test_older_compute(tmp_path):
+    commands = configure(tmp_path, "old-compute")
+    assert "ip address replace 10.1.1.30/16 dev eth0" in commands
+    assert "ip route replace default via 10.1.1.1 dev eth0" in commands
+    assert (tmp_path / "etc/hostname").read_text() == "compute-0\n"
+    assert "10.1.1.1\tfrontend\n" in (tmp_path / "etc/hosts").read_text()
+
+
+def test_finds_interfaces_by_mac(tmp_path):
+    add_interfaces(tmp_path, {"ens9": MACS["eth1"], "ens3": MACS["eth0"]})
+    commands = configure(tmp_path, "frontend")
+    assert "ip address replace 10.1.1.1/16 dev ens3" in commands
+    assert "ip address replace 10.0.2.15/24 dev ens9" in commands
+    assert 'oifname "ens9"' in (tmp_path / "var/lib/pragma_boot/nat.nft").read_text()
+
+
+def test_takes_interfaces_in_order_without_mac(tmp_path):
+    add_interfaces(tmp_path, {"ens9": MACS["eth1"], "ens3": MACS["eth0"]})
+    commands = configure(tmp_path, "old-frontend")
+    assert "ip address replace 10.1.1.1/16 dev ens9" in commands
+    assert "ip address replace 137.110.119.222/24 dev ens3" in commands
+
+
+def test_missing_interface_leaves_the_node_its_names_and_keys(tmp_path):
+    add_interfaces(tmp_path, {"eth0": MACS["eth0"]})
+    done = guest("configure", tmp_path, DATA / "frontend.xml")
+    assert done.returncode == 1
+    assert done.stderr == "pragma-guest: no network interface has the address 52:54:00:aa:00:02\n"
+    assert (tmp_path / "etc/hostname").read_text() == "demo.local\n"
+    assert "AAAAuser" in (tmp_path / "root/.ssh/authorized_keys").read_text()
+    assert "ssh-keygen" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["frontend", "compute", "old-frontend", "old-compute"])
+def test_run_again_changes_nothing(tmp_path, name):
+    configure(tmp_path, name)
+    before = snapshot(tmp_path)
+    configure(tmp_path, name)
+    assert snapshot(tmp_path) == before
+
+
+def test_keys_of_others_are_kept(tmp_path):
+    keys = tmp_path / "root/.ssh/authorized_keys"
+    keys.parent.mkdir(parents=True)
+    keys.write_text("ssh-rsa AAAAmine me\nssh-rsa AAAAlast no-newline")
+    configure(tmp_path, "frontend")
+    configure(tmp_path, "compute")
+    lines = keys.read_text().splitlines()
+    assert lines[:2] == ["ssh-rsa AAAAmine me", "ssh-rsa AAAAlast no-newline"]
+    assert lines.count("ssh-ed25519 AAAAuser user") == 1
+    assert not [line for line in lines if "it's" in line]
+    assert mode(keys) == 0o600
+
+
+def test_key_comment_is_kept_as_it_is(tmp_path):
+    configure(tmp_path, "frontend")
+    text = (tmp_path / "root/.ssh/authorized_keys").read_text(encoding="utf-8")
+    assert "ssh-ed25519 AAAAuser \"Zo\u00eb\" <&> it's # me\n" in text
+
+
+@pytest.mark.parametrize("space", ["\x85", "\u2028", "\u00a0"])
+def test_key_comment_with_odd_space_stays_one_line(tmp_path, space):
+    document = tmp_path / "vc-out.xml"
+    text = (DATA / "compute.xml").read_text()
+    document.write_text(text.replace("AAAAuser user", "AAAAuser us%ser" % space), encoding="utf-8")
+    assert guest("configure", tmp_path, document).returncode == 0
+    written = (tmp_path / "root/.ssh/authorized_keys").read_bytes().decode("utf-8")
+    assert "ssh-ed25519 AAAAuser us%ser\n" % space in written
+
+
+def test_key_cannot_end_our_block(tmp_path):
+    document = tmp_path / "vc-out.xml"
+    text = (DATA / "compute.xml").read_text()
+    document.write_text(text.replace("AAAAuser user", "AAAAuser user\n# pragma_boot end"))
+    for _ in range(2):
+        assert guest("configure", tmp_path, document).returncode == 0
+    written = (tmp_path / "root/.ssh/authorized_keys").read_text()
+    assert written.count("# pragma_boot end") == 1
+    assert written.count("AAAAcluster") == 1
+
+
+def test_ssh_config_of_others_is_kept_before_ours(tmp_path):
+    config = tmp_path / "root/.ssh/config"
+    config.parent.mkdir(parents=True)
+    config.write_text("ServerAliveInterval 5\n")
+    configure(tmp_path, "frontend")
+    assert config.read_text().startswith("ServerAliveInterval 5\n# pragma_boot begin")
+
+
+def test_resolv_conf_link_is_replaced(tmp_path):
+    target = tmp_path / "stub"
+    target.write_text("not ours\n")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/resolv.conf").symlink_to(target)
+    configure(tmp_path, "frontend")
+    assert not (tmp_path / "etc/resolv.conf").is_symlink()
+    assert target.read_text() == "not ours\n"
+
+
+def test_identity_is_renewed_for_another_node_only(tmp_path):
+    configure(tmp_path, "frontend")
+    ssh = tmp_path / "etc/ssh"
+    ssh.mkdir(exist_ok=True)
+    for name in ("ssh_host_ed25519_key", "ssh_host_ecdsa_key", "ssh_host_rsa_key", "sshd_config"):
+        (ssh / name).write_text("old\n")
+    (tmp_path / "etc/machine-id").write_text("old\n")
+    assert not [line for line in configure(tmp_path, "frontend") if "ssh-keygen" in line]
+    assert sorted(os.listdir(ssh)) == ["ssh_host_ecdsa_key", "ssh_host_ed25519_key",
+                                       "ssh_host_rsa_key", "sshd_config"]
+    commands = configure(tmp_path, "compute")
+    assert "systemd-machine-id-setup" in commands
+    assert os.listdir(ssh) == ["sshd_config"]
+    assert not (tmp_path / "etc/machine-id").exists()
+
+
+@pytest.mark.parametrize("document, said", [
+    (None, "cannot open"),
+    ("", "not well-formed"),
+    ("<vc><frontend></vc>", "not well-formed"),
+    ("<vm/>", "the root element is 'vm', not 'vc'"),
+    ("<vc/>", "no element 'frontend'"),
+    ("<vc><compute><private fqdn='a' ip='10.1.1.300' netmask='255.0.0.0'/></compute></vc>",
+     "bad private/@ip '10.1.1.300'"),
+    ("<vc><compute><private fqdn='a' ip='10.1.1.3' netmask='255.0.255.0'/></compute></vc>",
+     "bad private/@netmask '255.0.255.0'"),
+    ("<vc><compute><private fqdn='a&#10;b' ip='10.1.1.3'/></compute></vc>",
+     "bad private/@fqdn 'a\\nb'"),
+    ("<vc><compute><private fqdn='a' ip='10.1.1.3' mac='52:54'/></compute></vc>",
+     "bad private/@mac '52:54'"),
+])
+def test_bad_document(tmp_path, document, said):
+    path = tmp_path / "vc-out.xml"
+    if document is not None:
+        path.write_text(document)
+    done = guest("configure", tmp_path / "root", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("pragma-guest: ") and said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_ready_tells_key_and_name(tmp_path):
+    configure(tmp_path, "compute")
+    (tmp_path / "etc/ssh").mkdir(exist_ok=True)
+    (tmp_path / "etc/ssh/ssh_host_ed25519_key.pub").write_text("ssh-ed25519 AAAAhost root@x\n")
+    done = guest("ready", tmp_path, DATA / "compute.xml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("pragma_boot: hostkey compute-0 ssh-ed25519 AAAAhost\n"
+                           "pragma_boot: ready compute-0\n")
+
+
+def test_ready_tells_why_not(tmp_path):
+    add_interfaces(tmp_path, {"eth0": MACS["eth0"]})
+    guest("configure", tmp_path, DATA / "frontend.xml")
+    done = guest("ready", tmp_path, DATA / "frontend.xml")
+    assert done.returncode == 1
+    assert done.stdout == ("pragma_boot: failed frontend: "
+                           "no network interface has the address 52:54:00:aa:00:02\n")
+
+
+def test_ready_without_configure(tmp_path):
+    done = guest("ready", tmp_path, DATA / "frontend.xml")
+    assert done.stdout == "pragma_boot: failed frontend: pragma-guest configure has not run\n"
+
+
+def test_help_and_usage():
+    done = subprocess.run([str(GUEST / "pragma-guest"), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "usage: pragma-guest" in done.stdout
+    for arguments in ([], ["fly"], ["configure", "ready"], ["configure", "--root"]):
+        done = subprocess.run([str(GUEST / "pragma-guest"), *arguments], capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def namespaces_missing():
+    if os.geteuid() or not shutil.which("unshare") or not shutil.which("ip"):
+        return "needs root, unshare and ip"
+    command = ["unshare", "--net", "--uts", "--mount", "ip", "link", "add", "x", "type", "veth"]
+    return "" if subprocess.run(command, capture_output=True).returncode == 0 else "cannot unshare"
+
+
+# A root of its own, with this machine's programs read-only in it: what is not there cannot be hurt.
+IN_NAMESPACES = """set -eu
+mount --make-rprivate /
+mkdir -p root/etc root/root root/var/lib root/run root/tmp root/dev root/sys root/stubs
+for folder in usr bin sbin lib lib64; do
+    if [ -L /$folder ]; then
+        cp -P /$folder root/$folder
+    elif [ -d /$folder ]; then
+        mkdir root/$folder
+        mount --bind -o ro /$folder root/$folder
+    fi
+done
+touch root/dev/null
+mount --bind /dev/null root/dev/null
+mount -t sysfs none root/sys
+for name in systemd-machine-id-setup ssh-keygen nft sysctl; do
+    printf '#!/bin/sh\\n' >root/stubs/$name
+    chmod 755 root/stubs/$name
+done
+cp "$1" root/pragma-guest
+cp "$2" root/vc-out.xml
+ip link add pub0 address 52:54:00:aa:00:02 type veth
+ip link add priv0 address 52:54:00:aa:00:01 type veth
+ip address add 10.9.9.9/24 dev priv0
+export PATH=/stubs:/usr/sbin:/usr/bin:/sbin:/bin
+for turn in 1 2; do
+    chroot root /usr/bin/python3 /pragma-guest configure --document /vc-out.xml
+done
+ip -o -4 address show
+ip route show default
+hostname
+"""
+
+
+@pytest.mark.skipif(bool(namespaces_missing()), reason=namespaces_missing())
+def test_network_for_real(tmp_path):
+    done = subprocess.run(["unshare", "--net", "--uts", "--mount", "bash", "-c", IN_NAMESPACES, "-",
+                           str(GUEST / "pragma-guest"), str(DATA / "frontend.xml")],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "inet 10.1.1.1/16" in done.stdout and "inet 10.0.2.15/24" in done.stdout
+    assert "10.9.9.9" not in done.stdout
+    assert "default via 10.0.2.2 dev pub0" in done.stdout
+    assert done.stdout.splitlines()[-1] == "demo.local"
+    assert (tmp_path / "root/run/pragma_boot/outcome").read_text() == "ok\n"
+
+
+@pytest.fixture
+def system(tmp_path):
+    """A folder that looks enough like an unpacked system."""
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/python3").touch()
+    return tmp_path
+
+
+def install(*arguments):
+    return subprocess.run([str(GUEST / "install"), *map(str, arguments)],
+                          capture_output=True, text=True, timeout=60)
+
+
+def test_install(system):
+    done = install(system)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    program = system / "usr/local/sbin/pragma-guest"
+    assert program.read_bytes() == (GUEST / "pragma-guest").read_bytes()
+    assert mode(program) == 0o755
+    units = system / "etc/systemd/system"
+    for name in ("pragma-guest.service", "pragma-guest-ready.service"):
+        link = units / "multi-user.target.wants" / name
+        assert link.is_symlink() and link.resolve() == units / name
+        assert (units / name).read_bytes() == (GUEST / name).read_bytes()
+
+
+def test_install_again_changes_nothing(system):
+    install(system)
+    before = snapshot(system)
+    assert install(system).returncode == 0
+    assert snapshot(system) == before
+
+
+def test_install_refuses_what_is_no_system(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        done = install(folder)
+        assert done.returncode == 1
+        assert done.stderr.startswith("install: cannot install into ") and done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_install_help_and_usage(tmp_path):
+    assert "usage: install [ROOT]" in install("--help").stdout
+    assert install("--fly").returncode == 2
+    assert install(tmp_path, tmp_path).returncode == 2
