@@ -160,6 +160,10 @@ $(venv)/stamp-bench: $(pragma)/tests/bench/requirements-bench.txt $(venv)/stamp
 bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## [BENCH=options of tests/bench]: ours beside others
 	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m bench.bench --output $(pragma)/.bench $(BENCH)
 
+.PHONY: lint
+lint: setup ## check the code: ruff and mypy
+	$(Q)cd $(pragma) && $(venv)/bin/ruff check --quiet && $(venv)/bin/mypy --no-error-summary
+
 # Three test files at a time, of which one boots guests: most of what they do is wait.
 pytest := $(venv)/bin/pytest -n 3
 
