@@ -1,5 +1,5 @@
-# pragma_boot: set-up, the demo cluster, tests, and a target for each thing done with a cluster.
-# A site's own makefile can include this one from anywhere: `include /path/to/pragma_boot/Makefile`.
+# pragma_boot: set-up, the demo cluster, operations on clusters, and tests.
+# A site's own makefile can include this one from any folder: `include /path/to/pragma_boot/Makefile`.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -18,28 +18,28 @@ Q := $(if $(V),,@)
 NUM_CPUS ?= 0
 KEY ?= /root/.ssh/id_rsa.pub
 
-# What a Debian machine needs (README, Dependencies). A kernel only for libguestfs' appliance,
-# and only where there is none.
+# The Debian packages that the tools need (README, Dependencies). The kernel is for the appliance of
+# libguestfs, and is installed only if there is none.
 PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libxml2-utils \
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
-# What tests need beyond that: a switch that knows VLANs, a tracer, GNU time for the benchmark's own test,
-# what draws graphs, a shell that completes, what makes certificates.
+# The packages that `make test` needs in addition: groff for the manual pages, Open vSwitch for VLANs, strace, GNU
+# time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.
 TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz zsh openssl
 
-# What make test-long needs beyond those: file systems of other guests; a Ganeti cluster, in namespaces.
+# The packages that `make test-long` needs in addition: XFS for another guest, and a Ganeti cluster.
 LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml
 
 ## Set-up
 
 .PHONY: help
-help: ## show this text
+help: ## show this list
 	@awk -F ': .*## ' '/^## / { print "\n" substr($$0, 4) ":" } \
 	    /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(pragma)/Makefile
 
 .PHONY: setup
-setup: packages $(venv)/stamp ## install what is missing: packages (as root) and .venv
+setup: packages $(venv)/stamp ## install missing packages (as root), create .venv
 
 .PHONY: packages
 packages:
@@ -47,7 +47,7 @@ packages:
 	    [ "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || \
 	        missing="$$missing $$package"; done; \
 	[ -z "$$missing" ] && exit 0; \
-	[ "$$(id -u)" = 0 ] || { echo "make: ask root to run: apt-get install$$missing" >&2; exit 1; }; \
+	[ "$$(id -u)" = 0 ] || { echo "make: packages are missing; as root, run: apt-get install$$missing" >&2; exit 1; }; \
 	echo "Installing Debian packages:$$missing"; \
 	export DEBIAN_FRONTEND=noninteractive; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	{ apt-get -qq update && \
@@ -55,7 +55,7 @@ packages:
 	    { cat "$$log" >&2; exit 1; }
 
 $(venv)/stamp: $(pragma)/requirements.txt $(pragma)/tests/requirements.txt | packages
-	$(Q)echo "Making the virtual environment .venv with the versions of requirements.txt and tests/requirements.txt"
+	$(Q)echo "Creating the virtual environment .venv from requirements.txt and tests/requirements.txt"
 	$(Q)[ -x $(venv)/bin/pip ] || /usr/bin/python3 -m venv $(venv)
 	$(Q)$(venv)/bin/pip install -qq --disable-pip-version-check $(patsubst %,-r %,$^)
 	$(Q)touch $@
@@ -69,7 +69,7 @@ install: setup ## [PREFIX=/usr/local] [DESTDIR=]: install the tools
 	$(Q)$(installing) $(pragma)/lib/install put
 
 .PHONY: uninstall
-uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove them again
+uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove the tools
 	$(Q)$(installing) $(pragma)/lib/install remove
 
 ## The demo: a frontend and two compute nodes on this machine
@@ -77,32 +77,32 @@ uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove them again
 demo_key := $(pragma)/.demo/id_ed25519
 
 .PHONY: demo
-demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot a cluster, wait for it
+demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot the demo cluster, wait
 	$(Q)if document=$$($(bin)/vc-status --xml demo 2>/dev/null); then \
-	    echo "The demo cluster is there: starting what does not run of it"; \
+	    echo "The demo cluster exists; starting those of its nodes that do not run"; \
 	    $(bin)/vc-boot --wait <<<"$$document" >/dev/null; \
 	else \
-	    echo "Booting a frontend and two compute nodes; without KVM this takes a minute or more"; \
+	    echo "Booting a frontend and two compute nodes; without KVM, this takes a minute or more"; \
 	    $(bin)/pragma_boot --vcname debian --name demo --num_cpus 4 --key '$(demo_key).pub' --wait >/dev/null; \
 	fi; \
 	$(bin)/vc-status demo
-	$(Q)echo; echo "Log in to the frontend, and from there to compute-0 and compute-1:"; \
+	$(Q)echo; echo "Log in to the frontend, and from there to compute-0 and compute-1 with ssh:"; \
 	echo "  $(bin)/vc-ssh -i $(demo_key) demo"; \
-	echo "Remove the cluster: make demo-clean"
+	echo "Remove the cluster:"; echo "  make demo-clean"
 
 .PHONY: demo-clean
-demo-clean: ## stop and remove the demo cluster
+demo-clean: ## remove the demo cluster
 	$(Q)$(bin)/vc-clean demo
 
 .PHONY: demo-two
-demo-two: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## boot two clusters, stop and restart one, remove both
+demo-two: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## boot two clusters, restart one, remove both
 	$(Q)trap '$(bin)/vc-clean demo-a; $(bin)/vc-clean demo-b' EXIT; \
-	echo "Booting demo-a and demo-b at once; without KVM this takes two minutes or more"; \
+	echo "Booting demo-a and demo-b at the same time; without KVM, this takes two minutes or more"; \
 	boot() { $(bin)/pragma_boot --vcname debian --name "$$1" --num_cpus 2 --key '$(demo_key).pub' --wait >/dev/null; }; \
 	boot demo-a & first=$$!; boot demo-b & second=$$!; \
 	status=0; wait $$first || status=$$?; wait $$second || status=$$?; [ $$status = 0 ] || exit $$status; \
 	$(bin)/vc-status demo-a demo-b; \
-	echo; echo "Stopping demo-a; demo-b runs on"; \
+	echo; echo "Shutting down demo-a; demo-b keeps running"; \
 	$(bin)/vc-shutdown demo-a; $(bin)/vc-status demo-a demo-b; \
 	echo; echo "Starting demo-a again"; \
 	document=$$($(bin)/vc-status --xml demo-a); $(bin)/vc-boot --wait <<<"$$document" >/dev/null; \
@@ -114,64 +114,64 @@ $(demo_key):
 	$(Q)ssh-keygen -q -t ed25519 -N '' -C demo -f $@
 
 $(pragma)/images/debian/debian.img.gz: $(pragma)/images/debian/build $(wildcard $(pragma)/images/guest/*) | packages
-	$(Q)echo "Building the demo image $(@F); this takes some minutes"
+	$(Q)echo "Building the demo image $(@F); this takes a few minutes"
 	$(Q)$< $@
 
 ## Clusters
 
 .PHONY: list
-list: ## name the entries of the image database
+list: ## list the entries of the image database
 	$(Q)$(bin)/vc-list
 
 .PHONY: stage
-stage: ## VC=name: unpack and prepare the images of an entry, once
-	$(Q)[ -n "$(VC)" ] || { echo "make: name an entry: make $@ VC=name (make list)" >&2; exit 2; }
+stage: ## VC=name: unpack and prepare the images of an entry
+	$(Q)[ -n "$(VC)" ] || { echo "make: VC is not set; run: make $@ VC=name ('make list' lists the names)" >&2; exit 2; }
 	$(Q)document=$$($(bin)/vc-parse "$$($(bin)/vc-list --path '$(VC)')"); \
 	$(bin)/vc-stage <<<"$$document" >/dev/null
 
 .PHONY: cluster
-cluster: ## VC=name NUM_CPUS=n KEY=file [NAME=cluster]: boot one
-	$(Q)[ -n "$(VC)" ] || { echo "make: name an entry: make $@ VC=name (make list)" >&2; exit 2; }
+cluster: ## VC=name NUM_CPUS=n KEY=file [NAME=name]: boot a cluster
+	$(Q)[ -n "$(VC)" ] || { echo "make: VC is not set; run: make $@ VC=name ('make list' lists the names)" >&2; exit 2; }
 	$(Q)$(bin)/pragma_boot --vcname '$(VC)' --num_cpus '$(NUM_CPUS)' --key '$(KEY)' \
 	    $(if $(NAME),--name '$(NAME)')
 
 .PHONY: status
-status: ## show the clusters and how to log in
+status: ## show the clusters and how to log in to them
 	$(Q)$(bin)/vc-status
 
 .PHONY: clean-cluster
-clean-cluster: ## NAME=cluster: stop a cluster and remove all of it
-	$(Q)[ -n "$(NAME)" ] || { echo "make: name a cluster: make $@ NAME=cluster (make status)" >&2; exit 2; }
+clean-cluster: ## NAME=cluster: remove a cluster
+	$(Q)[ -n "$(NAME)" ] || { echo "make: NAME is not set; run: make $@ NAME=cluster ('make status' lists them)" >&2; exit 2; }
 	$(Q)$(bin)/vc-clean '$(NAME)'
 
 ## Development
 
-# What make bench measures ours beside, and what draws its plot.
+# The tools that `make bench` compares with ours.
 BENCH_PACKAGES := gzip pigz isal virtinst guestfs-tools time
 
 bench: PACKAGES += $(BENCH_PACKAGES) $(LONG_PACKAGES) openssl
 
 $(venv)/stamp-bench: $(pragma)/tests/bench/requirements-bench.txt $(venv)/stamp
-	$(Q)echo "Adding what tests/bench/requirements-bench.txt names to the virtual environment"
+	$(Q)echo "Adding the packages of tests/bench/requirements-bench.txt to .venv"
 	$(Q)$(venv)/bin/pip install -qq --disable-pip-version-check -r $<
 	$(Q)touch $@
 
 .PHONY: bench
-bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## [BENCH=options of tests/bench]: ours beside others
+bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## [BENCH=options]: compare the speed with other tools
 	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m bench.bench --output $(pragma)/.bench $(BENCH)
 
 .PHONY: lint
 lint: setup ## check the code: ruff and mypy
 	$(Q)cd $(pragma) && $(venv)/bin/ruff check --quiet && $(venv)/bin/mypy --no-error-summary
 
-# Three test files at a time, of which one boots guests: most of what they do is wait.
+# Three test files run in parallel, but only one of them boots guests: tests spend most of their time waiting.
 pytest := $(venv)/bin/pytest -n 3
 
 test test-quick test-long check-docs: PACKAGES += $(TEST_PACKAGES)
 test-long: PACKAGES += $(LONG_PACKAGES)
 
 .PHONY: test
-test: setup $(pragma)/images/debian/debian.img.gz ## run the tests, real guests included
+test: setup $(pragma)/images/debian/debian.img.gz ## run the tests, including those that boot guests
 	$(Q)cd $(pragma) && $(pytest) -m 'not long' $(PYTEST)
 
 .PHONY: test-quick
@@ -179,22 +179,22 @@ test-quick: setup ## run the tests that boot no guest
 	$(Q)cd $(pragma) && $(pytest) -m 'not guest and not long' $(PYTEST)
 
 .PHONY: check-docs
-check-docs: setup ## compare manual pages with tools, run their examples
+check-docs: setup ## compare manuals with tools, run their examples
 	$(Q)cd $(pragma) && $(venv)/bin/pytest tests/tools/test_docs.py $(PYTEST)
 
 fuzz: SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: setup ## SECONDS=60: feed the tools what nobody thought of
+fuzz: setup ## SECONDS=60: run the tools on random input
 	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m lab.fuzz --keep '$(CURDIR)' --seconds $(SECONDS)
 
 soak: CLUSTERS ?= 100
 soak: SECONDS ?= 900
 
 .PHONY: soak
-soak: setup ## CLUSTERS=100 SECONDS=900: clusters killed at random
+soak: setup ## CLUSTERS=100 SECONDS=900: create clusters, kill tools
 	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m lab.soak --clusters $(CLUSTERS) --seconds $(SECONDS)
 
 .PHONY: test-long
-test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, those of many minutes included
+test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, including those of many minutes
 	$(Q)cd $(pragma) && $(pytest) $(PYTEST)

@@ -1,11 +1,12 @@
 #!/usr/bin/make -f
-# A cluster for each project of a laboratory, with targets of its own:
+# One cluster for each project of a laboratory, each with targets of its own:
 #
-#   examples/projects.mk physics            boot the physicists' cluster
+#   examples/projects.mk physics            boot the cluster of the project physics
 #   examples/projects.mk clean-physics      remove it
-#   examples/projects.mk status             and all other targets of ours
+#   examples/projects.mk status             all targets of pragma_boot's Makefile work, too
 #
-# This line, with a path of yours, gives a makefile our targets, and $(bin), where the tools are.
+# In your own makefile, change the path. This line defines pragma_boot's targets, and $(bin), the folder of
+# its tools.
 include $(dir $(realpath $(lastword $(MAKEFILE_LIST))))../Makefile
 
 LAB ?= lab

@@ -87,7 +87,7 @@ def test_a_driver_of_the_sites_own(site):
     assert [line.split(None, 1)[1] for line in log] == [
         f'{site.entry} {node} on qemu:///session' for node in ('frontend', 'compute-0')]
     done = site.run('pragma_boot', '--vcname', site.entry, '--num_cpus', 10, '--key', site.key, status=3)
-    assert '10 CPUs are more than a cluster may have here: 8' in done.stderr.decode()
+    assert '10 CPUs are more than the maximum of a cluster: 8' in done.stderr.decode()
     assert site.clusters() == [site.entry]
 
 
