@@ -149,7 +149,7 @@ def test_missing_interface_leaves_the_node_its_names_and_keys(tmp_path):
     add_interfaces(tmp_path, {"eth0": MACS["eth0"]})
     done = guest("configure", tmp_path, DATA / "frontend.xml")
     assert done.returncode == 1
-    assert done.stderr == "pragma-guest: no network interface has the address 52:54:00:aa:00:02\n"
+    assert done.stderr == "pragma-guest: no network interface has the MAC address 52:54:00:aa:00:02\n"
     assert (tmp_path / "etc/hostname").read_text() == "demo.local\n"
     assert "AAAAuser" in (tmp_path / "root/.ssh/authorized_keys").read_text()
     assert "ssh-keygen" in done.stdout
@@ -279,7 +279,7 @@ def test_ready_tells_why_not(tmp_path):
     done = guest("ready", tmp_path, DATA / "frontend.xml")
     assert done.returncode == 1
     assert done.stdout == ("pragma_boot: failed frontend: "
-                           "no network interface has the address 52:54:00:aa:00:02\n")
+                           "no network interface has the MAC address 52:54:00:aa:00:02\n")
 
 
 def test_ready_without_configure(tmp_path):
