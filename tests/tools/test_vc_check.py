@@ -214,7 +214,7 @@ def test_says_what_a_vc_in_does_not_meet(site, packed, number, change, reason):
     frontend = [one for one in found if one[1] == 'frontend']
     assert frontend[number][0] == 'failed' and reason in frontend[number][2], frontend
     if number in (2, 3):
-        assert frontend[-1] == ('unseen', 'frontend', 'not looked at: what is in its image')
+        assert frontend[-1] == ('unseen', 'frontend', 'not looked at: the content of its image')
     assert {result for result, of, _ in found if of == 'compute'} == {'ok'}
     # As vc-parse says it.
     assert reason.split(': remove it')[0].split("'nothing")[0] in site.fails('vc-parse', site.vc_in)

@@ -41,7 +41,7 @@ def test_shows_the_log_and_the_one_before_it(site, log):
 
 def test_a_node_that_does_not_run_is_shown_to_its_end(site, log):
     done = site.run('vc-console', site.entry)
-    assert done.stdout == b'' and lines(done.stderr) == ["vc-console: node 'frontend' does not run"]
+    assert done.stdout == b'' and lines(done.stderr) == ["vc-console: node 'frontend' is not running"]
     log.write_bytes(b'said\n')
     assert site.run('vc-console', site.entry).stdout == b'said\n'
 
@@ -73,7 +73,7 @@ def test_follows_until_the_node_ends(site):
     assert running.wait(60) == 0
     reader.join()
     assert b''.join(told) == b'one\ntwo\nno end'
-    assert lines(running.stderr.read()) == ["vc-console: node 'frontend' does not run"]
+    assert lines(running.stderr.read()) == ["vc-console: node 'frontend' is not running"]
 
 
 def test_ctrl_c_ends_it(site):

@@ -50,7 +50,7 @@ def test_same_content_is_one_image(site, little_image):
 def test_types(site):
     assert list(staged(site.run('vc-stage', '--types', 'compute', input=parsed(site)).stdout)) \
         == ['compute']
-    assert "no such type of node 'x'" in site.fails('vc-stage', '--types', 'x', status=2,
+    assert "unknown node type 'x'" in site.fails('vc-stage', '--types', 'x', status=2,
                                                     input=parsed(site))
 
 
