@@ -15,6 +15,7 @@ from lab.needs import need, need_fuse
 from lab.nodes import without_dependency
 from lab.site import Site, lines
 from pragma_boot.document import permit
+from pragma_boot.engine import registry
 from pragma_boot.system import settings
 
 PAGES = sorted((ROOT / 'man').glob('*.[1-9]'))
@@ -87,7 +88,7 @@ def test_settings_are_those_of_the_code():
 
 def test_the_example_of_settings_is_valid(tmp_path):
     (tmp_path / 'site_conf.conf').write_text('\n'.join(blocks(ROOT / 'man/site_conf.conf.5')))
-    assert len(settings.Settings.read(tmp_path / 'site_conf.conf').hosts()) == 2
+    assert len(registry.site_uris(settings.Settings.read(tmp_path / 'site_conf.conf'))) == 2
 
 
 def test_vc_out_is_what_the_stylesheet_makes():

@@ -108,7 +108,7 @@ def test_shutdown_ends_by_force_what_does_not_stop(site, document):
     told = boot(site, document).stdout
     done = site.run('vc-shutdown', '--timeout', 1, site.entry)
     assert sorted(lines(done.stderr)) == [
-        f"vc-shutdown: domain '{name}' did not stop in 1 s: it is ended by force"
+        f"vc-shutdown: domain '{name}' did not shut down in 1 s: it is destroyed"
         for name in all_nodes(site)]
     assert site.run('vc-status', site.entry).stdout.decode().count(' stopped ') == 3
     assert site.run('vc-shutdown', site.entry).stderr == b''

@@ -12,7 +12,7 @@ from lxml import etree
 from lab.nodes import boot, virsh
 from lab.site import lines
 from pragma_boot.engine import console, storage
-from pragma_boot.engine.registry import Hosts
+from pragma_boot.engine.registry import Engines
 from pragma_boot.system.settings import Settings
 
 
@@ -106,7 +106,7 @@ def test_a_console_that_is_a_volume_of_a_pool(site):
     folder, name = site.folder / 'pool', site.entry
     folder.mkdir()
     shutil.chown(folder, 'libvirt-qemu')
-    host = Hosts(Settings.read(str(site.conf)))['qemu:///session']
+    host = Engines(Settings.read(str(site.conf)))['qemu:///session']
     host.virsh('pool-create-as', name, 'dir', '--target', str(folder))
     try:
         node = etree.fromstring(site.document(site.entry, 'vc-inject', 0)).find('cluster/node')

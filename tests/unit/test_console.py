@@ -16,14 +16,14 @@ from pragma_boot.engine import console
     (b'pragma_boot: ready\xff\n' + bytes(100), {}),
 ])
 def test_said(log, told):
-    assert console.said(log) == told
+    assert console.reports(log) == told
 
 
 def test_said_before_virtlogd_began_another_file(tmp_path):
     (tmp_path / 'compute-0.console.log.0').write_bytes(b'pragma_boot: ready compute-0\n')
     (tmp_path / 'compute-0.console.log').write_bytes(b'later')
-    assert console.said(console.read(tmp_path / 'compute-0.console.log')) == {'ready': ''}
+    assert console.reports(console.read(tmp_path / 'compute-0.console.log')) == {'ready': ''}
 
 
 def test_nothing_is_said_without_a_log(tmp_path):
-    assert console.said(console.read(tmp_path / 'compute-0.console.log')) == {}
+    assert console.reports(console.read(tmp_path / 'compute-0.console.log')) == {}

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from pragma_boot.cluster import pool
+from pragma_boot.cluster.capacity import Capacity
+from pragma_boot.document import attachment
+from pragma_boot.engine.libvirt import Libvirt
 from pragma_boot.system.failure import Failure, Shortage
 from pragma_boot.system.settings import Settings
 
@@ -64,8 +67,8 @@ def test_macs_are_new_and_differ(numbers, count):
 def test_vlans_are_given_once():
     site = settings(vlans='100-101')
     assert pool.vlan(settings(), NOTHING) is None
-    assert pool.vlan(site, NOTHING) == '100'
-    assert pool.vlan(site, NOTHING._replace(vlans=frozenset({100}))) == '101'
+    assert pool.vlan(site, NOTHING) == 100
+    assert pool.vlan(site, NOTHING._replace(vlans=frozenset({100}))) == 101
     with pytest.raises(Shortage, match=r"pool 'vlans' \(100-101\) has no VLAN left"):
         pool.vlan(site, NOTHING._replace(vlans=frozenset({100, 101})))
 
@@ -117,5 +120,10 @@ def test_clusters_on_one_bridge_have_subnets_that_differ():
     ({'hosts': 'qemu+ssh://a/system qemu+ssh://b/system'}, 'bridge:NAME or ovs:NAME where'),
     ({'accel': 'xen'}, 'one of auto, kvm, tcg')])
 def test_refuses_settings(values, word):
+    """Each is checked where it is used."""
     with pytest.raises(Failure, match=word):
-        settings(**values)
+        site = settings(**values)
+        attachment.choose(site, 'private_network')
+        attachment.choose(site, 'public_network')
+        Libvirt('qemu:///session', site).storage(None)
+        Capacity(site)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from ..document import attachment
 from ..document.tree import ROLES, domain, put, text
 from ..system.failure import Failure, Shortage
 from . import pool
@@ -16,19 +17,12 @@ MEMORY_UNITS = {'b': 1, 'bytes': 1, 'KB': 10 ** 3, 'k': 2 ** 10, 'KiB': 2 ** 10,
                 'TB': 10 ** 12, 'T': 2 ** 40, 'TiB': 2 ** 40}
 """Units of libvirt's <memory unit=> in bytes (formatdomain, Memory Allocation)."""
 
-USER_MODE = {'ip': '10.0.2.15', 'netmask': '255.255.255.0', 'gw': '10.0.2.2'}
-"""The guest's place in QEMU's user-mode network (QEMU documentation, Network emulation)."""
-
-
 class Free(NamedTuple):
     """What a host has left for new nodes: its URI, CPUs, memory in KiB."""
 
     host: str
     cpus: int
     memory: int
-
-
-USER_MODE_DNS = '10.0.2.3'
 
 
 def pack(num_cpus, cpus_per_node):
@@ -99,43 +93,34 @@ def spread(frontend, num_cpus, cpus_per_node, size, free):
         f"{len(free)} host{'s' * (len(free) > 1)}")
 
 
-def private_card(settings, address, netmask, taken, usable):
-    """What every private <interface> of a cluster says of its network: attributes."""
-    kind, name = settings.kind('private_network')
-    if kind == 'socket':
-        return {'port': pool.port(settings, 'private_ports', taken, usable)}
+def private_attachment(settings, address, netmask, taken, usable):
+    """The Attachment of every private interface of a cluster; raises Shortage and Failure."""
+    kind, name = attachment.choose(settings, 'private_network')
+    if kind.pool:
+        return kind(port=pool.port(settings, kind.pool, taken, usable))
     vlan = pool.vlan(settings, taken)
-    if vlan:
-        return {**_link(kind, name), 'vlan': vlan}
-    pool.check_subnet(name, address, netmask, taken)
-    return _link(kind, name)
+    if not vlan:
+        pool.check_subnet(name, address, netmask, taken)
+    return kind(name, vlan=vlan)
 
 
-def _link(kind, name):
-    """What an <interface> says of a thing that is on its host: attributes."""
-    if kind == 'network':
-        return {'source': name}
-    return {'bridge': name, **({'virtualport': 'openvswitch'} if kind == 'ovs' else {})}
-
-
-def public_card(settings, name, taken, usable):
-    """The frontend's FQDN, and its public <interface>'s address and network: attributes."""
-    kind, network = settings.kind('public_network')
-    if kind == 'user':
-        port = pool.port(settings, 'ssh_ports', taken, usable)
-        return f"{name}.{settings['search'] or 'local'}", {**USER_MODE, 'port': port}
+def public_interface(settings, name, taken, usable):
+    """The frontend's FQDN, and the attributes of its public <interface>; raises Shortage and Failure."""
+    kind, network = attachment.choose(settings, 'public_network')
+    if kind.pool:
+        joined = kind(port=pool.port(settings, kind.pool, taken, usable))
+        return f"{name}.{settings['search'] or 'local'}", {**kind.guest, **joined.attributes()}
     public = pool.public(settings, taken)
     return public.fqdn, {'ip': public.ip, 'netmask': settings['netmask'],
-                         'gw': settings['gateway'], **_link(kind, network)}
+                         'gw': settings['gateway'], **kind(network).attributes()}
 
 
 def dns(settings):
-    """The address of the guests' DNS server: the site's, else user mode's own."""
-    if settings['public_network'] == 'user' and not settings['dns']:
-        return USER_MODE_DNS
-    if not pool.is_address(settings['dns']):
+    """The address of the guests' DNS server: the site's, else that of the public network."""
+    server = settings['dns'] or attachment.choose(settings, 'public_network')[0].dns
+    if not pool.is_address(server):
         settings.refuse('dns', "the DNS server's address")
-    return settings['dns']
+    return server
 
 
 def allocate(root, name, num_cpus, key, settings, free, taken, usable):
@@ -151,11 +136,10 @@ def allocate(root, name, num_cpus, key, settings, free, taken, usable):
                            settings.number('cpus_per_node') or 1,
                            lambda count: least + (count - 1) * step, free)
     netmask, addresses = pool.private_addresses(root, len(wanted) - 1)
-    cards = pool.macs(settings, taken, len(wanted) + 1)
-    private = private_card(settings, addresses[0], netmask, taken, usable)
-    own_ports = {int(private['port'])} if 'port' in private else set()
-    fqdn, public = public_card(settings, name, taken._replace(ports=taken.ports | own_ports),
-                               usable)
+    macs = pool.macs(settings, taken, len(wanted) + 1)
+    private = private_attachment(settings, addresses[0], netmask, taken, usable)
+    taken = taken._replace(ports=taken.ports | {private.port})
+    fqdn, public = public_interface(settings, name, taken, usable)
 
     cluster = etree.Element('cluster', name=name)
     for index, ((count, size), host) in enumerate(zip(wanted, hosts)):
@@ -164,13 +148,13 @@ def allocate(root, name, num_cpus, key, settings, free, taken, usable):
         node = etree.SubElement(cluster, 'node', role=role, name=short,
                                 fqdn=fqdn if role == 'frontend' else short, host=host,
                                 cpus=str(count), memory=str(size))
-        card = etree.SubElement(node, 'interface', network='private', mac=cards[index],
+        card = etree.SubElement(node, 'interface', network='private', mac=macs[index],
                                 ip=addresses[index], netmask=netmask)
         if role == 'compute':
             card.set('gw', addresses[0])
-        card.attrib.update(private)
+        card.attrib.update(private.attributes())
         if role == 'frontend':
-            etree.SubElement(node, 'interface', network='public', mac=cards[-1], **public)
+            etree.SubElement(node, 'interface', network='public', mac=macs[-1], **public)
     etree.SubElement(cluster, 'dns', ip=dns(settings), search=settings['search'], domain='')
     if key:
         etree.SubElement(cluster, 'key').text = key

@@ -1,8 +1,8 @@
 """Starting a cluster's nodes in the order that their <boot_dependency> asks for, and waiting."""
 import time
 
-from ..document.tree import SSH, boot_dependency, cluster
-from ..engine import domain, storage
+from ..document.tree import SSH, boot_dependency, cluster, domain_name
+from ..engine import storage
 from ..system import log, terminal, workers
 from ..system.failure import Failure
 from . import frontend, hostkey
@@ -10,27 +10,27 @@ from .states import View
 
 POLL_SECONDS = 0.5
 ASK_SECONDS = 5
-"""How often consoles are read, and how often libvirt is asked, while waiting."""
+"""Between two reads of the consoles, and between two questions to the engines, while waiting."""
 
 
 class Boot:
     """One boot of (some of) a document's nodes, each on its host."""
 
-    def __init__(self, root, hosts, ledger, accelerations):
+    def __init__(self, root, engines, ledger, accelerations):
         self._root = root
-        self._hosts = hosts
+        self._engines = engines
         self._ledger = ledger
         self._accelerations = accelerations
-        self._view = View(hosts, ledger)
+        self._view = View(engines, ledger)
         self._valid = set()
 
     def domain(self, node, started=0):
-        """The node's libvirt domain; raises Failure where it has no disk."""
+        """The node's libvirt <domain>; raises Failure where it has no disk."""
         if node.find('disk') is None:
             raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
-        return self._hosts[node.get('host')].definition(
+        return self._engines[node.get('host')].definition(
             self._root, node, self._accelerations[node.get('host')],
-            storage.of(node, self._hosts, self._ledger).console(node), started)
+            storage.of(node, self._engines, self._ledger).console(node), started)
 
     def start(self, chosen, jobs, paused=False, wait=True):
         """Start the nodes that do not run, ``jobs`` at a time, each after what it depends on.
@@ -51,23 +51,23 @@ class Boot:
 
     def _check(self, chosen):
         """Raise Failure for a node without its disk, or with somebody else's domain in its place."""
-        for place, nodes in storage.by_place(chosen, self._hosts, self._ledger):
+        for place, nodes in storage.by_storage(chosen, self._engines, self._ledger):
             for node in place.lacking(nodes):
                 raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
         for node in chosen:
-            name, host = domain.domain_name(node), self._hosts[node.get('host')]
-            if (self._view.facts(node) is not None
-                    and host.cluster_of(name) != cluster(self._root).get('name')):
-                raise Failure(f"'{host.uri}' has a domain '{name}' that is not ours")
+            engine = self._engines[node.get('host')]
+            if (self._view.domain(node) is not None
+                    and engine.cluster_of(node) != cluster(self._root).get('name')):
+                raise Failure(f"'{engine.uri}' has a domain '{domain_name(node)}' that is not ours")
 
     def _start(self, node, paused):
-        storage.of(node, self._hosts, self._ledger).empty_console(node)
+        storage.of(node, self._engines, self._ledger).empty_console(node)
         hostkey.forget(node, self._ledger)
         # By libvirt's schema the first of a kind: what differs in the others is of our own making.
         kind = node.get('role'), node.get('host')
-        self._hosts[node.get('host')].start(
-            lambda: self.domain(node, time.time()), domain.domain_name(node), paused,
-            kind not in self._valid, self._view.facts(node) is not None)
+        self._engines[node.get('host')].start(
+            node, lambda: self.domain(node, time.time()), paused, kind not in self._valid,
+            self._view.domain(node) is not None)
         self._valid.add(kind)
         log.detail(f"node '{node.get('name')}' is started")
 
@@ -79,14 +79,13 @@ class Boot:
         dependency = self._dependency(node)
         parent = next(other for other in cluster(self._root).iterfind('node')
                       if other.get('role') == dependency.parent)
-        view = View(self._hosts, self._ledger)
+        view = View(self._engines, self._ledger)
         view.look([parent])
         if view.state(parent) in (None, 'stopped', 'unknown'):
             raise Failure(f"node '{node.get('name')}' depends on '{parent.get('name')}', "
                           'which does not run: boot it first')
         if dependency.type == 'clock':
-            host = self._hosts[parent.get('host')]
-            end = host.started(domain.domain_name(parent)) + dependency.seconds
+            end = self._engines[parent.get('host')].started(parent) + dependency.seconds
             if end > time.time():
                 log.detail(f"waiting {end - time.time():.0f} s for '{parent.get('name')}'")
             with terminal.Progress() as progress:
@@ -102,7 +101,7 @@ class Boot:
     def _await_port(self, parent, dependency):
         """Wait until a port of the parent answers."""
         port = dependency.port
-        if not frontend.reachable(parent, self._hosts[parent.get('host')], port):
+        if not frontend.reachable(parent, self._engines[parent.get('host')], port):
             raise Failure(f"port {port} of '{parent.get('name')}' cannot be reached from here: of a "
                           f'public network in user mode port {SSH} alone can, on its host')
         begin = time.monotonic()
@@ -122,7 +121,7 @@ class Boot:
         Raises Failure that names those that are not ready after ``seconds``, or that failed;
         nothing is stopped.
         """
-        view = View(self._hosts, self._ledger)
+        view = View(self._engines, self._ledger)
         begin, asked = time.monotonic(), None
         waiting, failed = list(chosen), []
         with terminal.Progress() as progress:
@@ -162,4 +161,4 @@ class Boot:
         """Why a node will not be ready."""
         if told == 'unknown':
             return f"is on '{node.get('host')}', which does not answer"
-        return (view.said(node).get('failed') or 'failed') if told == 'failed' else 'does not run'
+        return (view.reports(node).get('failed') or 'failed') if told == 'failed' else 'does not run'

@@ -1,47 +1,56 @@
 """How a frontend is reached: by its public address, or by a port of its host that leads to its sshd."""
 import contextlib
+from typing import Optional
 
+from lxml import etree
+
+from ..document import attachment
 from ..document.tree import SSH, interface
+from ..engine.protocol import Engine
 
 CONNECT_SECONDS = 5
 
 
-def destination(node, host):
-    """The words for ssh that lead to a frontend on a Host, None where it has no public address."""
-    card = interface(node, 'public')
-    if card is None:
+def _public(node: etree._Element) -> Optional[tuple[str, Optional[int]]]:
+    """The frontend's public address, and the port of its host that leads to it; None where it has no address."""
+    public = interface(node, 'public')
+    return None if public is None else (public.get('ip'), attachment.of(public).port)
+
+
+def destination(node: etree._Element, engine: Engine) -> Optional[list[str]]:
+    """The arguments of ssh that lead to a frontend, None where it has no public address."""
+    public = _public(node)
+    if public is None:
         return None
-    if not card.get('port'):
-        return [f"root@{card.get('ip')}"]
-    jump = ['-J', host.server] if host.server else []
-    return [*jump, '-p', card.get('port'), 'root@127.0.0.1']
+    address, port = public
+    if not port:
+        return [f'root@{address}']
+    jump = ['-J', engine.server] if engine.server else []
+    return [*jump, '-p', str(port), 'root@127.0.0.1']
 
 
-def login(node, host):
-    """The command that logs in to a frontend on a Host, '-' where it has no public address."""
-    words = destination(node, host)
+def login(node: etree._Element, engine: Engine) -> str:
+    """The command that logs in to a frontend, '-' where it has no public address."""
+    words = destination(node, engine)
     return ' '.join(['ssh', *words]) if words else '-'
 
 
-def reachable(node, host, port):
-    """Whether a port of the frontend can be asked for from this machine at all."""
-    card = interface(node, 'public')
-    if card is None:
-        return False
-    return not card.get('port') or (port == SSH and not host.server)
+def reachable(node: etree._Element, engine: Engine, port: int) -> bool:
+    """Whether this machine can connect to ``port`` of the frontend at all."""
+    public = _public(node)
+    return public is not None and (not public[1] or (port == SSH and not engine.server))
 
 
-def answers(node, port):
-    """Whether a server answers on a port of the frontend, which is ``reachable``, now.
+def answers(node: etree._Element, port: int) -> bool:
+    """Whether a server answers on ``port`` of a ``reachable`` frontend now.
 
-    QEMU's user mode takes a connection before anybody in the guest does: there the server's
-    greeting is waited for (RFC 4253, section 4.2: sshd speaks first).
+    QEMU's user mode accepts a connection before the guest does. There the server's greeting is awaited:
+    sshd sends its own first (RFC 4253, section 4.2).
     """
     import socket
-    card = interface(node, 'public')
-    forwarded = card.get('port')
-    address = ('127.0.0.1', int(forwarded)) if forwarded else (card.get('ip'), port)
+    address, forwarded = _public(node) or ('', None)
+    target = ('127.0.0.1', forwarded) if forwarded else (address, port)
     with contextlib.suppress(OSError), \
-            socket.create_connection(address, CONNECT_SECONDS) as connection:
+            socket.create_connection(target, CONNECT_SECONDS) as connection:
         return not forwarded or bool(connection.recv(1))
     return False

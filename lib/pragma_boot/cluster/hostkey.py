@@ -20,7 +20,7 @@ def alias(node):
     return f"{node.get('name')}.{node.getparent().get('name')}"
 
 
-def known(node, hosts, ledger):
+def known(node, engines, ledger):
     """Whether the known_hosts file is there, made from the console where it was not.
 
     What a node said when it was first asked for stays until it is started again: a console's log
@@ -29,7 +29,7 @@ def known(node, hosts, ledger):
     file = path(node, ledger)
     if os.path.exists(file):
         return True
-    said = console.said(storage.of(node, hosts, ledger).consoles([node])[node]).get('hostkey', '')
+    said = console.reports(storage.of(node, engines, ledger).consoles([node])[node]).get('hostkey', '')
     if not KEY.fullmatch(said):
         return False
     files.write(file, f'{alias(node)} {said}\n'.encode(), 0o600)

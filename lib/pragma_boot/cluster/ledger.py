@@ -3,7 +3,7 @@ import contextlib
 import os
 
 from ..document import tree
-from ..engine.registry import engine
+from ..engine.registry import engine_uri
 from ..image import overlay
 from ..system import files, names
 from ..system.failure import Failure
@@ -132,7 +132,7 @@ class Ledger:
         hosts = {node.get('name'): node.get('host') for node in tree.nodes(known)}
         for node in tree.nodes(root):
             there = hosts.get(node.get('name'), '')
-            if engine(there) == engine(node.get('host')):
+            if engine_uri(there) == engine_uri(node.get('host')):
                 # An engine of several nodes may have moved it since the document was written.
                 node.set('host', there)
             else:

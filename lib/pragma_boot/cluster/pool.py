@@ -118,7 +118,7 @@ def port(settings, key, taken, usable):
     ports = _numbers(settings, key, 1024, 65535, '22000-22999')
     for candidate in ports:
         if candidate not in taken.ports and usable(candidate):
-            return str(candidate)
+            return candidate
     raise Shortage(f"pool '{key}' ({settings[key]}) has no port left")
 
 
@@ -128,7 +128,7 @@ def vlan(settings, taken):
         return None
     for candidate in _numbers(settings, 'vlans', 1, 4094, '100-199'):
         if candidate not in taken.vlans:
-            return str(candidate)
+            return candidate
     raise Shortage(f"pool 'vlans' ({settings['vlans']}) has no VLAN left")
 
 

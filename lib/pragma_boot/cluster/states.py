@@ -1,94 +1,99 @@
-"""The states of clusters' nodes, as the hosts and the nodes' consoles tell them now."""
+"""The states of clusters' nodes, as their engines and consoles report them now."""
+from typing import Any, Optional
+
 from lxml import etree
 
-from ..document.tree import nodes, put
+from ..document.tree import domain_name, nodes, put
 from ..engine import console, storage
-from ..engine.domain import domain_name
-from ..engine.libvirt import ACTIVE
-from ..engine.registry import URI, engine
+from ..engine.protocol import ACTIVE, PAUSED, READY, RUNNING, UNKNOWN, Domain
+from ..engine.registry import Engines, engine_uri
 from ..system.failure import Failure
-
-NO_STATE, PAUSED, CRASHED = 0, 3, 6
-"""Of virDomainState."""
+from .ledger import Ledger
 
 
 class View:
-    """What the hosts of some nodes say of them: each host is asked once, for all of them."""
+    """What the engines of some nodes report of them. Each engine is asked once for all of its nodes."""
 
-    def __init__(self, hosts, ledger):
-        self._hosts = hosts
+    def __init__(self, engines: Engines, ledger: Ledger):
+        self._engines = engines
         self._ledger = ledger
-        self._domains = {}
-        self._consoles = {}
-        self.moved = []
+        self._domains: dict[str, Any] = {}
+        self._consoles: dict[etree._Element, bytes] = {}
+        self.moved: list[etree._Element] = []
 
-    def look(self, some, ask=True):
-        """Look at ``some`` nodes now; without ``ask`` at their consoles alone.
+    def look(self, some: list, ask: bool = True) -> dict[str, Failure]:
+        """Look at ``some`` nodes now; without ``ask`` at their consoles only.
 
-        Returns the Failure of each host that does not answer, by its URI; the state of its
-        nodes is 'unknown'.
+        Returns the Failure of each engine that does not answer, by its URI; the state of its nodes is 'unknown'.
         """
         if ask:
-            uris = {engine(node.get('host')) for node in some}
-            self._domains = dict.fromkeys(uris, {})
-            self._domains.update(self._hosts.ask(filter(URI.match, uris),
-                                                 lambda host: host.domains()))
+            groups: dict[str, list] = {}
+            for node in some:
+                groups.setdefault(engine_uri(node.get('host')), []).append(node)
+            self._domains = self._engines.ask(groups, lambda engine: engine.domains(groups[engine.uri]))
         self._consoles = {}
         running = [node for node in some if self._runs(node)]
-        for place, group in storage.by_place(running, self._hosts, self._ledger):
+        for place, group in storage.by_storage(running, self._engines, self._ledger):
             self._consoles.update(place.consoles(group))
-        return {uri: told for uri, told in self._domains.items() if isinstance(told, Failure)}
+        return {uri: answer for uri, answer in self._domains.items() if isinstance(answer, Failure)}
 
-    def facts(self, node):
-        """What libvirt says of a node's domain (Host.domains), None where it knows of none."""
-        told = self._domains[engine(node.get('host'))]
-        return None if isinstance(told, Failure) else told.get(domain_name(node))
+    def domain(self, node: etree._Element) -> Optional[Domain]:
+        """The node's Domain; None where its engine knows of none, or does not answer."""
+        domains = self._domains[engine_uri(node.get('host'))]
+        return None if isinstance(domains, Failure) else domains.get(domain_name(node))
+
+    def active(self, node: etree._Element) -> bool:
+        """Whether the node's domain has a process."""
+        domain = self.domain(node)
+        return domain is not None and domain.state in ACTIVE
 
     def _runs(self, node):
-        facts = self.facts(node)
-        return facts is not None and facts['state'] in ACTIVE and facts['state'] != PAUSED
+        domain = self.domain(node)
+        return domain is not None and domain.state in (RUNNING, READY)
 
-    def said(self, node):
-        """What a running node's guest said since it was started: {'ready': '', …}."""
-        return console.said(self._consoles.get(node, b''))
+    def reports(self, node: etree._Element) -> dict[str, str]:
+        """What a running node's guest reported since it was started: {'ready': '', …}."""
+        return console.reports(self._consoles.get(node, b''))
 
-    def state(self, node):
-        """A node's state; None for a node that libvirt does not know.
+    def state(self, node: etree._Element) -> Optional[str]:
+        """A node's state; None for a node that its engine does not know.
 
-        'ready' and 'failed' are the guest's own words.
+        A guest itself reports 'ready' and 'failed' on its console.
         """
-        if isinstance(self._domains[engine(node.get('host'))], Failure):
-            return 'unknown'
-        facts = self.facts(node)
-        if facts is None:
-            return None
-        if facts['state'] == NO_STATE:
-            return 'unknown'
-        if facts['state'] == CRASHED:
-            return 'failed'
-        if facts['state'] not in ACTIVE:
-            return 'stopped'
-        said = self.said(node)
-        return 'ready' if 'ready' in said else 'failed' if 'failed' in said else 'running'
+        if isinstance(self._domains[engine_uri(node.get('host'))], Failure):
+            return UNKNOWN
+        domain = self.domain(node)
+        if domain is None or domain.state not in (RUNNING, PAUSED):
+            return domain and domain.state
+        reports = self.reports(node)
+        return next((state for state in (READY, 'failed') if state in reports), RUNNING)
 
-    def set_states(self, root):
-        """Put a <state> into each node that libvirt knows, and take it from those it does not.
+    def set_states(self, some: list) -> None:
+        """Put a <state> into each node that its engine knows, and take it from the others.
 
-        A node that its engine moved gets the ``host`` where it is now, and is one of ``moved``.
+        A node that its engine moved gets the ``host`` where it is now, and is added to ``moved``.
         """
-        for node in nodes(root):
-            host = (self.facts(node) or {}).get('host', node.get('host'))
-            if host != node.get('host'):
-                node.set('host', host)
+        for node in some:
+            domain = self.domain(node)
+            if domain is not None and domain.host != node.get('host'):
+                node.set('host', domain.host)
                 self.moved.append(node)
-            told, old = self.state(node), node.find('state')
-            if told is None:
+            state, old = self.state(node), node.find('state')
+            if state is None:
                 if old is not None:
                     node.remove(old)
             elif old is not None:
-                old.text = told
+                old.text = state
             else:
                 element = etree.Element('state')
-                element.text = told
+                element.text = state
                 put(node, element)
-        return root
+
+
+def view_of(documents: list, engines: Engines, ledger: Ledger) -> tuple[View, dict[str, Failure]]:
+    """The View of all nodes of documents, whose states are set, and the Failures of engines by URI."""
+    view = View(engines, ledger)
+    every = [node for root in documents for node in nodes(root)]
+    failures = view.look(every)
+    view.set_states(every)
+    return view, failures

@@ -146,6 +146,16 @@ def frontend(root):
     return found
 
 
+def domain_name(node):
+    """The name of a node's domain: that of its cluster, and its own."""
+    return f"{node.getparent().get('name')}-{node.get('name')}"
+
+
+def host_name(node):
+    """The node's name in the driver contract: the frontend's FQDN, a compute node's name."""
+    return node.get('fqdn') if node.get('role') == 'frontend' else node.get('name')
+
+
 def interface(node, network):
     """The node's <interface> on a network, None where it has none."""
     return node.find(f"interface[@network='{network}']")

@@ -74,5 +74,5 @@ def probe(host):
         return next((part.rsplit('error: ', 1)[1] for part in told if 'error: ' in part),
                     told[-1])
     finally:
-        host.end(name)
+        host.virsh('destroy', '--domain', name, statuses=(0, 1))
     return None

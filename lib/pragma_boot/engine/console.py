@@ -72,6 +72,6 @@ class Tail:
         return b''
 
 
-def said(data):
-    """What a guest said on its console since vc-boot emptied it: {'ready': '', 'failed': reason, …}."""
+def reports(data):
+    """What a guest reported on its console since vc-boot emptied it: {'ready': '', 'failed': reason, …}."""
     return {word.decode(): rest.decode(errors='replace') for word, rest in LINE.findall(data)}

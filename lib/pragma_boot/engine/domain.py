@@ -5,26 +5,19 @@ of another host, or a hostile one, survives.
 """
 from lxml import etree
 
+from ..document import attachment
 from ..document.permit import CARDS, DISK_BUSES, FEATURES, permitted
 from ..document.tree import domain as author_of
-from ..document.tree import image
+from ..document.tree import domain_name, image
 from . import session
 
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
 
 METADATA = 'urn:pragma_boot:node'
-"""The namespace of the <metadata> by which a domain tells the cluster and node it is."""
-
-GROUP = '230.0.0.1'
-"""The multicast group of every private socket network, joined on the loopback interface alone."""
+"""The namespace of the <metadata> that names a domain's cluster and node."""
 
 FIRST_SLOT = 0x10
-"""PCI slot of the first network card, above those that libvirt gives; guests count cards by slot."""
-
-
-def domain_name(node):
-    """The name of a node's domain: cluster and node."""
-    return f"{node.getparent().get('name')}-{node.get('name')}"
+"""PCI slot of the first interface, above those that libvirt assigns; guests count interfaces by slot."""
 
 
 def build(root, node, acceleration, console, started):
@@ -36,12 +29,12 @@ def build(root, node, acceleration, console, started):
     import uuid
     author = permitted(author_of(root, node.get('role')))
     machine = author.xpath('string(os/type/@machine)') or 'pc'
-    cards = node.findall('interface')
+    interfaces = node.findall('interface')
     domain = etree.Element('domain', type='kvm' if acceleration == 'kvm' else 'qemu',
                            nsmap={'qemu': QEMU})
     _add(domain, 'name', domain_name(node))
     # MACs are given once in a site, so that this is as unique, and the same at every boot.
-    _add(domain, 'uuid', str(uuid.uuid5(uuid.NAMESPACE_URL, f"{domain_name(node)}/{cards[0].get('mac')}")))
+    _add(domain, 'uuid', str(uuid.uuid5(uuid.NAMESPACE_URL, f"{domain_name(node)}/{interfaces[0].get('mac')}")))
     metadata = etree.SubElement(domain, 'metadata')
     etree.SubElement(metadata, f'{{{METADATA}}}node', nsmap={'pragma': METADATA},
                      cluster=node.getparent().get('name'), name=node.get('name'),
@@ -61,7 +54,7 @@ def build(root, node, acceleration, console, started):
     for event, action in (('poweroff', 'destroy'), ('reboot', 'restart'), ('crash', 'destroy')):
         _add(domain, f'on_{event}', action)
     _add_devices(etree.SubElement(domain, 'devices'), root, node, author, console)
-    _add_cards(domain, author, cards, machine)
+    _add_interfaces(domain, author, interfaces, machine)
     etree.indent(domain)
     return domain
 
@@ -98,54 +91,31 @@ def _add_devices(devices, root, node, author, console):
     etree.SubElement(devices, 'memballoon', model='none')
 
 
-def _add_cards(domain, author, cards, machine):
-    """The network cards, at the slots by which the guest counts them.
+def _add_interfaces(domain, author, interfaces, machine):
+    """Add the network interfaces, at PCI slots in the order by which the guest counts them.
 
-    Those of the embedded default by QEMU's own options: libvirt's <interface> can bind a
-    multicast socket to no local address, and a user-mode network to no port of the host, which
-    are what keeps both on the loopback interface.
+    Those of the embedded default become QEMU options, as libvirt's <interface> cannot express them.
     """
-    models = [card.xpath('string(model/@type)') for card in author.findall('devices/interface')]
+    models = [interface.xpath('string(model/@type)') for interface in author.findall('devices/interface')]
     arguments = []
-    for index, card in enumerate(cards):
+    for index, interface in enumerate(interfaces):
         model = next(iter(models[index:index + 1]), '') or 'virtio'
         slot = f'{FIRST_SLOT + index:#x}'
-        if card.get('port'):
-            arguments += _socket_card(card, CARDS[model], 'pcie.0' if machine == 'q35' else 'pci.0',
-                                      slot)
-        else:
-            domain.find('devices').append(_card(card, model, slot))
+        joined = attachment.of(interface)
+        if joined.backend():
+            network = interface.get('network')
+            bus = 'pcie.0' if machine == 'q35' else 'pci.0'
+            arguments += ['-netdev', joined.backend(), '-device',
+                          f'{CARDS[model]},netdev={network},id=net-{network},'
+                          f"mac={interface.get('mac')},bus={bus},addr={slot}"]
+            continue
+        element = joined.element()
+        element.insert(0, etree.Element('mac', address=interface.get('mac')))
+        etree.SubElement(element, 'model', type=model)
+        etree.SubElement(element, 'address', type='pci', domain='0x0000', bus='0x00', slot=slot,
+                         function='0x0')
+        domain.find('devices').append(element)
     if arguments:
         commandline = etree.SubElement(domain, f'{{{QEMU}}}commandline')
         for argument in arguments:
             etree.SubElement(commandline, f'{{{QEMU}}}arg', value=argument)
-
-
-def _socket_card(card, device, bus, slot):
-    """QEMU's options for a card of the embedded default."""
-    network = card.get('network')
-    backend = (f"socket,id=private,mcast={GROUP}:{card.get('port')},localaddr=127.0.0.1"
-               if network == 'private' else
-               f"user,id=public,hostfwd=tcp:127.0.0.1:{card.get('port')}-:22")
-    return ['-netdev', backend, '-device', f'{device},netdev={network},id=net-{network},'
-                                           f"mac={card.get('mac')},bus={bus},addr={slot}"]
-
-
-def _card(card, model, slot):
-    """libvirt's <interface> for a card on a bridge, or on one of its networks.
-
-    A VLAN's tag comes and goes with the card: Open vSwitch knows tags, a Linux bridge with
-    vlan_filtering does from libvirt 11 on, and where neither is so libvirt refuses the domain.
-    """
-    kind = 'bridge' if card.get('bridge') else 'network'
-    interface = etree.Element('interface', type=kind)
-    etree.SubElement(interface, 'mac', address=card.get('mac'))
-    etree.SubElement(interface, 'source', {kind: card.get('bridge') or card.get('source')})
-    if card.get('virtualport'):
-        etree.SubElement(interface, 'virtualport', type=card.get('virtualport'))
-    if card.get('vlan'):
-        etree.SubElement(etree.SubElement(interface, 'vlan'), 'tag', id=card.get('vlan'))
-    etree.SubElement(interface, 'model', type=model)
-    etree.SubElement(interface, 'address', type='pci', domain='0x0000', bus='0x00', slot=slot,
-                     function='0x0')
-    return interface

@@ -1,30 +1,32 @@
-"""Ganeti as an engine: its cluster as a host that places instances on nodes of its own.
+"""Ganeti as an engine: a Ganeti cluster, which places instances on nodes of its own.
 
-A node's ``host`` is ganeti://MASTER before Ganeti has placed it, ganeti://MASTER/NODE afterwards. What
-Ganeti knows of an instance is asked for, never remembered: it carries its cluster's name as a tag.
+A node's ``host`` is ganeti://MASTER before Ganeti has placed it, ganeti://MASTER/NODE afterwards. An instance
+carries its cluster's name as a tag.
 """
 import os
 import time
 
+from ..document.tree import domain_name
 from ..system.failure import Failure, Shortage
-from .domain import domain_name
+from . import instance, storage
+from .instance import CLUSTER
+from .protocol import RUNNING, STOPPED, UNKNOWN, Domain
 from .rapi import ENDED, Missing, Rapi
 
-CLUSTER, STARTED = 'pragma_boot:cluster:', 'pragma_boot:started:'
-"""Tags: of which cluster an instance is; when it was started, in seconds since the epoch."""
+STARTED = 'pragma_boot:started:'
+"""The tag that tells when an instance was started, in seconds since the epoch."""
 
-STATES = {'running': 1, 'ERROR_up': 1, 'ERROR_wrongnode': 1,
-          'ERROR_down': 5, 'ADMIN_down': 5, 'USER_down': 5, 'ADMIN_offline': 5}
-"""Ganeti's states as virDomainState; of an instance whose node is down nobody knows: 0, no state."""
+STATES = {'running': RUNNING, 'ERROR_up': RUNNING, 'ERROR_wrongnode': RUNNING,
+          'ERROR_down': STOPPED, 'ADMIN_down': STOPPED, 'USER_down': STOPPED, 'ADMIN_offline': STOPPED}
+"""Of Ganeti's states; that of an instance whose node is down is unknown."""
 
 ROOM = 10 ** 9
-"""CPUs and KiB of a cluster, to us: what there is room for Ganeti says when it is asked to place."""
+"""CPUs and KiB of a cluster: no limit of ours. Ganeti decides when it places the instances."""
 
 
 class Ganeti:
-    """A Ganeti cluster, with the methods of host.Host."""
+    """One Ganeti cluster, by the URI of its master."""
 
-    keeps_disks = True
     server = ''
 
     def __init__(self, uri, settings):
@@ -43,44 +45,47 @@ class Ganeti:
         """Keep a folder to root, as whom Ganeti runs QEMU."""
         os.chmod(folder, 0o700)
 
-    def size(self):
-        """The cluster's CPUs and memory in KiB: more than anybody asks for."""
+    def capacity(self):
+        """CPUs, and memory in KiB: more than any cluster asks for."""
         return ROOM, ROOM
 
     def probe(self):
-        """None where the cluster's administrator has KVM used, else why it is not."""
+        """None where the Ganeti cluster is configured to use KVM, else its parameter."""
         parameters = self._rapi.ask('GET', '/2/info')['hvparams']['kvm']
         return None if parameters['kvm_flag'] == 'enabled' else f"kvm_flag={parameters['kvm_flag']}"
 
     def _instances(self):
         return self._rapi.ask('GET', '/2/instances', bulk=1)
 
-    def domains(self):
-        """Every instance, ours or not: {name: {'state', 'cpus', 'memory', 'host'}}."""
-        return {found['name']: {'state': STATES.get(found['status'], 0),
-                                'cpus': found['beparams']['vcpus'],
-                                'memory': found['beparams']['maxmem'] << 10,
-                                'host': f"{self.uri}/{found['pnode']}"}
-                for found in self._instances()}
+    def domains(self, nodes=None):
+        """The Domain of each instance by its name: all, ours or not."""
+        return {one['name']: Domain(STATES.get(one['status'], UNKNOWN), one['beparams']['vcpus'],
+                                    one['beparams']['maxmem'] << 10, f"{self.uri}/{one['pnode']}")
+                for one in self._instances()}
 
     def _tags(self, name):
         return self._rapi.ask('GET', f'/2/instances/{name}/tags')
 
-    def cluster_of(self, name):
-        """The cluster that an instance's tag says it belongs to, None where it is not ours."""
-        return _tagged(self._tags(name), CLUSTER)
+    def cluster_of(self, node):
+        """The cluster that the instance's tag names; None where the instance is not ours."""
+        return _tagged(self._tags(domain_name(node)), CLUSTER)
 
-    def started(self, name):
-        """When an instance was started, in seconds since the epoch."""
-        return int(_tagged(self._tags(name), STARTED) or 0)
+    def started(self, node):
+        """When the instance was started, in seconds since the epoch."""
+        return int(_tagged(self._tags(domain_name(node)), STARTED) or 0)
+
+    def storage(self, ledger, node=None):
+        """Disks that Ganeti makes and removes with their instances."""
+        return storage.WithInstances(self, ledger)
 
     def definition(self, root, node, acceleration, console, started):
-        """There is no libvirt domain to be shown: raises Failure."""
-        raise Failure(f"'{domain_name(node)}' is an instance of Ganeti, no domain of libvirt: "
+        """Raises Failure: an instance has no libvirt <domain>."""
+        raise Failure(f"'{domain_name(node)}' is an instance of Ganeti, not a libvirt domain: "
                       f"'gnt-instance info {domain_name(node)}' shows it")
 
-    def start(self, define, name, paused=False, validate=True, known=True):
-        """Start an instance; its definition is Ganeti's."""
+    def start(self, node, define, paused=False, validate=True, known=True):
+        """Start an instance, whose definition Ganeti has."""
+        name = domain_name(node)
         if paused:
             raise Failure(f"instance '{name}' cannot be started paused: Ganeti's REST API does not offer it")
         old = [tag for tag in self._tags(name) if tag.startswith(STARTED)]
@@ -89,22 +94,23 @@ class Ganeti:
         self._rapi.do('PUT', f'/2/instances/{name}/tags', f'tag {name}', tag=f'{STARTED}{int(time.time())}')
         self._rapi.do('PUT', f'/2/instances/{name}/startup', f'start {name}')
 
-    def press_power(self, name, seconds):
-        """Ask a guest to stop; after ``seconds`` Ganeti ends it. One that is gone is no error."""
+    def shutdown(self, node, seconds):
+        """Ask a guest to shut down; Ganeti destroys it after ``seconds``. No error where it is gone."""
         try:
-            self._rapi.ask('PUT', f'/2/instances/{name}/shutdown', {'timeout': seconds})
+            self._rapi.ask('PUT', f'/2/instances/{domain_name(node)}/shutdown', {'timeout': seconds})
         except Missing:
             return
 
-    def end(self, name):
-        """End an instance at once and keep it; one that is gone is no error."""
+    def destroy(self, node):
+        """Stop an instance at once and keep it; no error where it is gone."""
+        name = domain_name(node)
         try:
             self._rapi.do('PUT', f'/2/instances/{name}/shutdown', f'stop {name}', {'timeout': 0})
         except Missing:
             return
 
     def clear(self, cluster):
-        """End and remove all instances of a cluster, those being made too; their names."""
+        """Remove every instance of a cluster, those that are being made too; their names."""
         while pending := [job for job in self._rapi.ask('GET', '/2/jobs', bulk=1)
                           if job['status'] not in ENDED and _makes(job, cluster)]:
             for job in pending:
@@ -127,10 +133,9 @@ class Ganeti:
         for name, job in jobs.items():
             self._rapi.follow(job, f'remove {name}')
 
-    def plan(self, root, folder, places):
-        """What has Ganeti make the disks of a document's nodes."""
-        from .instance import Plan
-        return Plan(root, folder, self, places[self.uri], self._settings)
+    def plan(self, root, folder, storages, publish):
+        """How Ganeti makes the disks of a document's nodes: with their instances."""
+        return instance.Plan(root, folder, self, storages[self.uri], self._settings, publish)
 
     def create(self, instances):
         """Make instances, placed by Ganeti's allocator, all or none; their nodes' URIs by name.
@@ -147,7 +152,7 @@ class Ganeti:
             for (_, job), name in zip(told['jobs'], told['allocatable']):
                 self._rapi.follow(job, f'make {name}')
             there = self.domains()
-            return {name: there[name]['host'] for name in names}
+            return {name: there[name].host for name in names}
         except BaseException:
             self._undo(placing)
             raise

@@ -3,11 +3,13 @@ import os
 
 from lxml import etree
 
-from ..document import permit, tree
+from ..document import attachment, permit, tree
+from ..document.tree import domain_name
 from ..system.failure import Failure
 from ..system.lock import exclusive
-from .domain import domain_name
-from .ganeti import CLUSTER
+
+CLUSTER = 'pragma_boot:cluster:'
+"""The tag that names the cluster of an instance."""
 
 OS = 'pragma'
 """The OS definition that every node has (drivers/ganeti/os)."""
@@ -26,32 +28,33 @@ A QEMU that is called kvm, as Ganeti's is, uses KVM where it is not told to.
 
 
 class Plan:
-    """What Ganeti is told of each node, in the place of injection.Plan.
+    """The instances of a document's nodes.
 
-    Its OS definition lays the staged image onto the disk, and writes the node's files into it.
+    Ganeti's OS definition copies the staged image to the instance's disk and writes the node's files into it.
     """
 
-    def __init__(self, root, folder, host, place, settings):
+    def __init__(self, root, folder, engine, storage, settings, publish):
         self._root = root
         self._folder = folder
-        self._host = host
-        self._place = place
+        self._engine = engine
+        self._storage = storage
         self._settings = settings
+        self._publish = publish
 
     def carry_out(self, nodes, jobs):
-        """Have the instances of ``nodes`` made, all or none, and say their hosts in them.
+        """Have Ganeti make the instances of ``nodes``, all or none, and set the nodes' hosts.
 
         Returns their <disk>s by the nodes' names. Raises Failure and Shortage.
         """
         if not nodes:
             return {}
-        self._place.prepare(self._folder)
-        # What the OS definition reads is what was read here, and not an older one of the ledger's.
-        self._place.publish(self._root)
+        self._storage.prepare(self._folder)
+        # The OS definition reads the ledger's document, which may be older than this one.
+        self._publish()
         instances = [self._instance(node) for node in nodes]
-        # Ganeti's allocator does not see what an earlier call of it is about to make.
+        # Ganeti's allocator does not see the instances that an earlier request is about to make.
         with exclusive(os.path.join(os.path.dirname(os.path.dirname(self._folder)), 'ganeti.lock')):
-            hosts = self._host.create(instances)
+            hosts = self._engine.create(instances)
         for node in nodes:
             node.set('host', hosts[domain_name(node)])
         return {node.get('name'): etree.Element('disk', path=f'/run/ganeti/instance-disks/{domain_name(node)}:0',
@@ -65,7 +68,7 @@ class Plan:
         return {'mode': 'create', 'instance_name': name, 'os_type': OS, 'start': False,
                 'disk_template': self._settings['ganeti_disk_template'],
                 'disks': [{'size': -(-int(image.get('size')) >> 20)}],
-                'nics': [_nic(card) for card in node.findall('interface')],
+                'nics': [_nic(interface) for interface in node.findall('interface')],
                 'beparams': {'vcpus': int(node.get('cpus')), 'minmem': -(-int(node.get('memory')) >> 10),
                              'maxmem': -(-int(node.get('memory')) >> 10)},
                 'hypervisor': 'kvm', 'hvparams': self._hypervisor(node),
@@ -83,7 +86,7 @@ class Plan:
         if bus not in DISKS or model not in CARDS or len(models) > 1:
             raise Failure(f"node '{node.get('name')}': Ganeti has no disk on the bus {bus} with "
                           f"{' and '.join(sorted(models))} cards")
-        console = self._place.console(node)
+        console = self._storage.console(node)
         if ' ' in console or ',' in console:
             raise Failure(f"console '{console}': Ganeti takes no space or comma in temporary_directory")
         return {**DISKS[bus], 'nic_type': CARDS[model], **ACCELERATIONS[self._settings['accel']],
@@ -94,9 +97,10 @@ class Plan:
                              '-device isa-serial,chardev=pragma'}
 
 
-def _nic(card):
-    """The request for a card on a bridge of the nodes."""
-    if not card.get('bridge') or card.get('virtualport') or card.get('vlan'):
-        raise Failure(f"the {card.get('network')} network is no Linux bridge without VLANs: with "
+def _nic(interface):
+    """The request for an interface on a bridge of Ganeti's nodes."""
+    bridge = attachment.of(interface).linux_bridge()
+    if not bridge:
+        raise Failure(f"the {interface.get('network')} network is not a Linux bridge without VLANs: with "
                       've_driver = ganeti the settings private_network and public_network are bridge:NAME')
-    return {'mode': 'bridged', 'link': card.get('bridge'), 'mac': card.get('mac')}
+    return {'mode': 'bridged', 'link': bridge, 'mac': interface.get('mac')}

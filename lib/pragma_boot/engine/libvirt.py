@@ -1,4 +1,4 @@
-"""A host: what libvirt knows of it and does on it, asked through virsh; and several of them."""
+"""libvirt as an engine: one host, asked through virsh."""
 import functools
 import os
 import pwd
@@ -6,23 +6,23 @@ import re
 
 from lxml import etree
 
+from ..document.tree import domain_name
+from ..image import injection
 from ..system import process, workers
 from ..system.failure import Failure
-from . import session
+from . import acceleration, domain, session, storage
 from .domain import METADATA
+from .protocol import ACTIVE, FAILED, PAUSED, RUNNING, STOPPED, UNKNOWN, Domain
 
-ACTIVE = (1, 2, 3, 4)
-"""Of virDomainState: running, blocked, paused, being shut down."""
+STATES = {1: RUNNING, 2: RUNNING, 3: PAUSED, 4: RUNNING, 5: STOPPED, 6: FAILED, 7: STOPPED}
+"""virDomainState: running, blocked, paused, in shutdown, shut off, crashed, suspended to disk."""
 
-ENDED_AT_ONCE = 8
-"""Domains ended at a time, as most of it is waiting until their QEMUs are gone."""
+DESTROYED_AT_ONCE = 8
+"""Domains destroyed at a time: most of the time is spent waiting until their QEMUs have exited."""
 
 
-class Host:
-    """One libvirt URI, as the site's settings name it."""
-
-    keeps_disks = False
-    """Whether nodes' disks are made and removed with what they belong to, by the host itself."""
+class Libvirt:
+    """One libvirt URI."""
 
     def __init__(self, uri, settings):
         self.uri = uri
@@ -43,22 +43,20 @@ class Host:
 
     @property
     def server(self):
-        """The [user@]name of the host's server in its URI, '' for this machine."""
-        found = re.match('[a-z0-9+]+://([^/:]*)', self.uri)
-        return found[1] if found else ''
+        """The [user@]name of the server in the URI; '' for this machine."""
+        return re.match('[a-z0-9+]+://([^/:]*)', self.uri)[1]
 
     def give(self, path):
         """Give a file to the user that QEMU runs as on this host, and to nobody else."""
-        user = self._user
-        if user:
-            os.chown(path, *user)
+        if self._user:
+            os.chown(path, *self._user)
         os.chmod(path, 0o600)
 
     def admit(self, folder):
-        """Let QEMU's user into a folder of ours; raises Failure where it cannot get there."""
+        """Let the user that QEMU runs as into a folder; raises Failure where that user cannot reach it."""
         user = self._user
         if user is None:
-            # QEMU is we ourselves; or libvirt's, and all that it needs is a way through.
+            # QEMU runs as we do; or as libvirt's user, which needs to pass through the folder only.
             os.chmod(folder, 0o700 if self.uri == session.URI else 0o711)
             return
         os.chown(folder, -1, user[1])
@@ -66,8 +64,8 @@ class Host:
         if process.run(['setpriv', f'--reuid={user[0]}', f'--regid={user[1]}',
                         '--clear-groups', 'test', '-x', folder],
                        f'cannot become user {user[0]}', statuses=(0, 1)).returncode:
-            raise Failure(f"user '{pwd.getpwuid(user[0]).pw_name}', as which QEMU runs, cannot reach "
-                          f"'{folder}': choose a temporary_directory below folders that all may enter")
+            raise Failure(f"user '{pwd.getpwuid(user[0]).pw_name}', which QEMU runs as, cannot reach "
+                          f"'{folder}': choose a temporary_directory in folders that every user may enter")
 
     @functools.cached_property
     def _user(self):
@@ -77,105 +75,110 @@ class Host:
         if self.uri == session.URI:
             account = session.account(self._settings['session_user'])
             return account.pw_uid, account.pw_gid
-        told = etree.fromstring(self.virsh('capabilities').stdout)
-        label = told.findtext("host/secmodel[model='dac']/baselabel")
+        capabilities = etree.fromstring(self.virsh('capabilities').stdout)
+        label = capabilities.findtext("host/secmodel[model='dac']/baselabel")
         ids = re.fullmatch(r'\+(\d+):\+(\d+)', label or '')
         return (int(ids[1]), int(ids[2])) if ids and int(ids[1]) else None
 
-    def size(self):
-        """The host's CPUs and memory in KiB."""
-        # Not nodeinfo's memory, which leaves out what was plugged in after the boot (libvirt 9).
-        told = self.virsh('nodeinfo; nodememstats').stdout.decode()
-        return (int(re.search(r'^CPU\(s\):\s+(\d+)', told, re.M)[1]),
-                int(re.search(r'^total\s*:\s+(\d+) KiB', told, re.M)[1]))
+    def capacity(self):
+        """CPUs, and memory in KiB, that the host has in all."""
+        # nodeinfo's own memory leaves out memory that was plugged in after the boot (libvirt 9).
+        answer = self.virsh('nodeinfo; nodememstats').stdout.decode()
+        return (int(re.search(r'^CPU\(s\):\s+(\d+)', answer, re.M)[1]),
+                int(re.search(r'^total\s*:\s+(\d+) KiB', answer, re.M)[1]))
 
-    def domains(self):
-        """Every domain, ours or not, running or defined: {name: {'state', 'cpus', 'memory'}}."""
-        found, name = {}, None
+    def domains(self, nodes=None):
+        """The Domain of each domain by its name: all, ours or not."""
+        domains, name = {}, None
         answer = self.virsh('domstats', '--raw', '--state', '--vcpu', '--balloon').stdout.decode()
         for line in answer.splitlines():
             line = line.strip()
             if line.startswith("Domain: '"):
                 name = line[len("Domain: '"):-1]
-                found[name] = {}
+                domains[name] = {}
             elif name and '=' in line:
                 key, value = line.split('=', 1)
-                found[name][key] = value
-        return {name: {'state': int(facts.get('state.state', 0)),
-                       'cpus': int(facts.get('vcpu.maximum', 0)),
-                       'memory': int(facts.get('balloon.maximum', 0))}
-                for name, facts in found.items()}
+                domains[name][key] = value
+        return {name: Domain(STATES.get(int(facts.get('state.state', 0)), UNKNOWN),
+                             int(facts.get('vcpu.maximum', 0)), int(facts.get('balloon.maximum', 0)), self.uri)
+                for name, facts in domains.items()}
 
-    def xml(self, name):
-        """The <domain> that libvirt has under a name."""
-        return etree.fromstring(self.virsh('dumpxml', '--domain', name).stdout)
+    def _mark(self, name):
+        """The <pragma:node> in the metadata of a domain, by its name; None where the domain is not ours."""
+        domain = etree.fromstring(self.virsh('dumpxml', '--domain', name).stdout)
+        return domain.find(f'metadata/{{{METADATA}}}node')
 
-    def cluster_of(self, name):
-        """The cluster that a domain says it belongs to, None where it is not ours."""
-        mark = self.xml(name).find(f'metadata/{{{METADATA}}}node')
+    def _cluster_of(self, name):
+        mark = self._mark(name)
         return mark.get('cluster') if mark is not None else None
 
-    def started(self, name):
-        """When a domain was started, in seconds since the epoch."""
-        return int(self.xml(name).find(f'metadata/{{{METADATA}}}node').get('started'))
+    def cluster_of(self, node):
+        """The cluster that the node's domain says it belongs to; None where the domain is not ours."""
+        return self._cluster_of(domain_name(node))
+
+    def started(self, node):
+        """When the node's domain was started, in seconds since the epoch."""
+        return int(self._mark(domain_name(node)).get('started'))
 
     def probe(self):
-        """None where a guest runs under KVM, else why it does not; raises Failure."""
-        from . import acceleration
+        """None where guests run under KVM, else the reason why they do not."""
         return acceleration.probe(self)
+
+    def storage(self, ledger, node=None):
+        """A storage pool, or the clusters' own folders: as the node's <disk> says, else as the settings do."""
+        if node is None:
+            _, pool = self._settings.kind('storage', ('shared', 'pool:'))
+        else:
+            pool = node.xpath('string(disk/@pool)')
+        return storage.Pool(self, pool) if pool else storage.Shared(self, ledger)
 
     def definition(self, root, node, acceleration, console, started):
         """The libvirt <domain> of a node."""
-        from . import domain
         return domain.build(root, node, acceleration, console, started)
 
-    def plan(self, root, folder, places):
-        """What makes the disks of a document's nodes."""
-        from ..image import injection
-        return injection.Plan(root, folder, places)
+    def plan(self, root, folder, storages, publish):
+        """How the disks of a document's nodes are made: here, as overlays."""
+        return injection.Plan(root, folder, storages)
 
-    def start(self, define, name, paused=False, validate=True, known=False):
-        """Define the domain that ``define`` makes, checked by libvirt's schema or not, and start it.
-
-        One that is ``known``, of an earlier boot, is forgotten first. What is not started is not left
-        defined.
-        """
+    def start(self, node, define, paused=False, validate=True, known=False):
+        """Define the node's domain and start it; one that does not start does not stay defined."""
+        name = domain_name(node)
         if known:
-            self.stop(name)
+            self._undefine([name])
         self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []), input=etree.tostring(define()))
         try:
             self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
         except BaseException:
-            # Somebody else's vc-boot may have started it in this moment: then it is well.
-            if self.domains().get(name, {}).get('state') in ACTIVE:
+            # Another vc-boot may have started it at this moment: that is no failure.
+            if name in (domains := self.domains()) and domains[name].state in ACTIVE:
                 return
             self.virsh('undefine', '--domain', name, statuses=(0, 1))
             raise
 
-    def press_power(self, name, seconds):
-        """Ask a guest to stop, by its ACPI power button; one that is gone is no error.
+    def shutdown(self, node, seconds):
+        """Press the guest's ACPI power button; no error where its domain is gone."""
+        self.virsh('shutdown', '--domain', domain_name(node), '--mode', 'acpi', statuses=(0, 1))
 
-        An engine that ends it by force itself does after ``seconds``.
-        """
-        self.virsh('shutdown', '--domain', name, '--mode', 'acpi', statuses=(0, 1))
+    def destroy(self, node):
+        """Stop the node's domain at once and keep its definition; no error where it is gone."""
+        self._destroy(domain_name(node))
 
-    def end(self, name):
-        """End a domain at once and keep it defined; one that is gone is no error."""
+    def _destroy(self, name):
         self.virsh('destroy', '--domain', name, statuses=(0, 1))
 
     def clear(self, cluster):
-        """End and undefine every domain of a cluster; their names."""
-        # By the domains' own words, not the document's nodes: a half-made cluster has no document.
+        """Destroy and undefine every domain of a cluster, half-made ones too; their names."""
+        # By the domains' metadata, not the document's nodes: a half-made cluster has no document.
         names = [name for name in sorted(self.domains())
-                 if name.startswith(f'{cluster}-') and self.cluster_of(name) == cluster]
-        self.stop(*names)
+                 if name.startswith(f'{cluster}-') and self._cluster_of(name) == cluster]
+        self._undefine(names)
         return names
 
-    def stop(self, *names):
-        """End domains at once and forget them; one that is gone is no error."""
-        def forget(name):
-            self.end(name)
+    def _undefine(self, names):
+        """Destroy and undefine domains by their names; raises Failure for one that stays."""
+        def undefine(name):
+            self._destroy(name)
             self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
-        workers.each(forget, names, ENDED_AT_ONCE)
+        workers.each(undefine, names, DESTROYED_AT_ONCE)
         for name in set(names) & set(self.domains()):
             raise Failure(f"libvirt at '{self.uri}' keeps domain '{name}'")

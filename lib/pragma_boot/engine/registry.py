@@ -1,60 +1,97 @@
-"""The engines of a site, each by its URI."""
+"""The engines of a site, each by its URI. The one table of engines."""
+import importlib
 import re
+from typing import Any, Callable, Iterable, NamedTuple
 
 from ..system import log, workers
 from ..system.failure import Failure
-from ..system.settings import GANETI
-
-URI = re.compile('[a-z0-9+]+://([^/:]*)')
-"""A libvirt URI and the server in it. What is none is a host of another driver, which we cannot ask."""
+from ..system.settings import Settings
+from .protocol import Engine
 
 
-def engine(uri):
-    """What is asked about a node on the host ``uri``: of ganeti://MASTER/NODE the master, else the host."""
-    return '/'.join(uri.split('/')[:3]) if uri.startswith(f'{GANETI}://') else uri
+class Kind(NamedTuple):
+    """A module of this package, its class, and whether the engine places nodes on hosts of its own.
+
+    Such an engine adds the host to its URI in a node's ``host``: ganeti://MASTER/HOST.
+    """
+
+    module: str
+    name: str
+    places: bool = False
 
 
-class Hosts:
-    """The hosts of a site, each by its URI: the one place that knows of more engines than libvirt."""
+LIBVIRT = Kind('libvirt', 'Libvirt')
+GANETI = 'ganeti'
+EXTERNAL = Kind('external', 'External')
+KINDS = {GANETI: Kind('ganeti', 'Ganeti', places=True), 'driver': EXTERNAL}
+"""Engines by the scheme of their URIs. Any other URI is one of libvirt's; what is not a URI is a driver's own."""
 
-    def __init__(self, settings):
+
+def _kind(host: str) -> Kind:
+    return KINDS.get(host.partition(':')[0]) or (LIBVIRT if '://' in host else EXTERNAL)
+
+
+def engine_uri(host: str) -> str:
+    """The URI of the engine that a node's ``host`` belongs to."""
+    return '/'.join(host.split('/')[:3]) if _kind(host).places else host
+
+
+def of_site(uri: str, settings: Settings) -> bool:
+    """Whether the settings still name the engine: drivers are never listed, and always reachable."""
+    return _kind(uri) is EXTERNAL or uri in site_uris(settings)
+
+
+def site_uris(settings: Settings) -> list[str]:
+    """The URIs of the site's engines, in its order, by the settings ve_driver and hosts; raises Failure."""
+    if settings['ve_driver'] == GANETI:
+        if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?', settings['ganeti_master']):
+            settings.refuse('ganeti_master', "the name of a Ganeti cluster's master, MASTER[:PORT]")
+        return [f"{GANETI}://{settings['ganeti_master']}"]
+    uris = settings['hosts'].split()
+    if not uris or len(set(uris)) < len(uris) or not all(re.fullmatch(r'[a-z0-9+]+://\S+', uri) for uri in uris):
+        settings.refuse('hosts', 'one or more libvirt URIs, each once')
+    return uris
+
+
+class Engines:
+    """The engines of a site, made when they are first asked for."""
+
+    def __init__(self, settings: Settings):
         self._settings = settings
-        self._known = {}
+        self._engines: dict[str, Engine] = {}
 
-    def __getitem__(self, uri):
-        uri = engine(uri)
-        if uri not in self._known:
-            if uri.startswith(f'{GANETI}://'):
-                from .ganeti import Ganeti as kind
-            else:
-                from .libvirt import Host as kind
-            self._known[uri] = kind(uri, self._settings)
-        return self._known[uri]
+    def __getitem__(self, host: str) -> Engine:
+        uri = engine_uri(host)
+        if uri not in self._engines:
+            kind = _kind(uri)
+            module = importlib.import_module(f'.{kind.module}', __package__)
+            self._engines[uri] = getattr(module, kind.name)(uri, self._settings)
+        return self._engines[uri]
 
-    def ask(self, uris, question):
-        """Put ``question`` (a function of a Host) to several at a time.
+    def ask(self, hosts: Iterable[str], question: Callable[[Engine], Any]) -> dict[str, Any]:
+        """Put ``question`` to the engine of each host, several at a time.
 
-        The answers by URI; one that failed is its Failure.
+        The answers by host; that of an engine that failed is its Failure.
         """
-        def answer(host):
+        def answer(engine):
             try:
-                return question(host)
+                return question(engine)
             except Failure as failure:
                 return failure
-        uris = sorted(set(uris))
-        hosts = {engine(uri): self[uri] for uri in uris}
-        told = dict(zip(hosts, workers.each(answer, hosts.values(), len(hosts))))
-        return {uri: told[engine(uri)] for uri in uris}
+        hosts = sorted(set(hosts))
+        engines = {engine_uri(host): self[host] for host in hosts}
+        answers = dict(zip(engines, workers.each(answer, engines.values(), len(engines))))
+        return {host: answers[engine_uri(host)] for host in hosts}
 
-    def answers(self, uris, question):
-        """As ``ask``, of those that answer: one that does not is named on stderr, and left out.
+    def answers(self, hosts: Iterable[str], question: Callable[[Engine], Any]) -> dict[str, Any]:
+        """As ``ask``, without the engines that failed, which are named on stderr.
 
-        Raises its Failure where none answers.
+        Raises the Failure of one where all failed.
         """
-        told = self.ask(uris, question)
-        failed = {uri: one for uri, one in told.items() if isinstance(one, Failure)}
-        if failed and len(failed) == len(told):
+        answers = self.ask(hosts, question)
+        failed = {host: answer for host, answer in answers.items() if isinstance(answer, Failure)}
+        if failed and len(failed) == len(answers):
             raise next(iter(failed.values()))
         for failure in failed.values():
             log.warn(f'{failure}: this host is left out')
-        return {uri: one for uri, one in told.items() if uri not in failed}
+        return {host: answer for host, answer in answers.items() if host not in failed}

@@ -1,77 +1,65 @@
-"""Where nodes' disks and consoles lie: in the ledger's folders, in a libvirt storage pool of a host, or with
-instances that a host keeps itself.
+"""Where nodes' disks and console logs lie: in the ledger's folders, in a libvirt storage pool, or with instances.
 
-All kinds have the same methods. A node of a document says by its <disk pool=> which it is in.
+Each class is a protocol.Storage; an engine chooses which.
 """
 import os
 import re
 
 from lxml import etree
 
+from ..document.tree import domain_name
 from ..system import process
+from ..system.failure import Failure
 from ..system.lock import exclusive
 from . import console
-from .domain import domain_name
 
 VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 <allocation>0</allocation><target><format type='raw'/>
 <permissions><mode>{mode}</mode></permissions></target></volume>"""
 
 
-def chosen(host, ledger, settings):
-    """The storage that the site's settings choose for new disks on a host."""
-    kind, name = settings.kind('storage')
-    if host.keeps_disks:
-        return Kept(host, ledger)
-    return Pool(host, name) if kind == 'pool' else Shared(host, ledger)
+def of(node, engines, ledger):
+    """The Storage that a node's disk is in."""
+    return engines[node.get('host')].storage(ledger, node)
 
 
-def of(node, hosts, ledger):
-    """The storage that a node's disk is in."""
-    disk, host = node.find('disk'), hosts[node.get('host')]
-    pool = disk.get('pool') if disk is not None else None
-    if host.keeps_disks:
-        return Kept(host, ledger)
-    return Pool(host, pool) if pool else Shared(host, ledger)
-
-
-def by_place(nodes, hosts, ledger):
-    """Pairs of a storage and those of ``nodes`` that are in it."""
+def by_storage(nodes, engines, ledger):
+    """Pairs of a Storage and those of ``nodes`` that are in it."""
     groups = {}
     for node in nodes:
-        place = of(node, hosts, ledger)
-        groups.setdefault(place.key, (place, []))[1].append(node)
+        storage = of(node, engines, ledger)
+        groups.setdefault(storage.key, (storage, []))[1].append(node)
     return list(groups.values())
 
 
 class Shared:
     """The cluster's own folder: on this machine, or under the same path on every host."""
 
-    def __init__(self, host, ledger):
-        self._host = host
+    def __init__(self, engine, ledger):
+        self._engine = engine
         self._ledger = ledger
-        self.key = host.uri, None
+        self.key = engine.uri, None
 
     def _folder(self, node):
         return self._ledger.folder(node.getparent().get('name'))
 
     def prepare(self, folder):
-        """Let the user that QEMU runs as into the cluster's folder; raises Failure."""
-        self._host.admit(folder)
+        """Let the user that QEMU runs as into the cluster's folder."""
+        self._engine.admit(folder)
 
     def receive(self, path):
-        """Have a staged image, ``path`` here, on the host; its path there."""
+        """The path itself: the image is on this machine or on storage that the host shares."""
         return path
 
     def keep(self, draft, node, backing):
         """Make the finished overlay ``draft`` the node's disk; its <disk>."""
         path = os.path.join(self._folder(node), f"{node.get('name')}.qcow2")
-        self._host.give(draft)
+        self._engine.give(draft)
         os.replace(draft, path)
         return etree.Element('disk', path=path, format='qcow2')
 
     def lacking(self, nodes):
-        """Those of ``nodes`` whose disk is not there."""
+        """Those of ``nodes`` whose disk does not exist."""
         return [node for node in nodes if node.find('disk') is None
                 or not os.path.exists(node.find('disk').get('path'))]
 
@@ -81,13 +69,13 @@ class Shared:
 
     def empty_console(self, node):
         """Begin the node's console log anew."""
-        # Not left to libvirt, which makes it anew in a folder that its user cannot write to.
+        # libvirt would make it anew in a folder that its user cannot write to.
         with open(self.console(node), 'wb'):
             pass
-        self._host.give(self.console(node))
+        self._engine.give(self.console(node))
 
     def consoles(self, nodes):
-        """What the consoles of nodes said: bytes by node."""
+        """The end of each node's console log: bytes by node."""
         return {node: console.read(self.console(node)) for node in nodes}
 
     def tail(self, node):
@@ -95,67 +83,100 @@ class Shared:
         return console.Tail(self.console(node))
 
     def remove(self, cluster):
-        """Remove disks and consoles of a cluster that has no domain any more."""
-        # They go with its folder.
+        """Nothing: the ledger removes the cluster's folder."""
 
 
-class Kept(Shared):
-    """Disks that the host makes and removes with their instances; consoles in the cluster's folder."""
+class WithInstances(Shared):
+    """Disks that the engine makes and removes with their instances; console logs in the cluster's folder."""
 
     def lacking(self, nodes):
-        """Those of ``nodes`` of which there is no instance."""
-        there = self._host.domains()
-        return [node for node in nodes if node.find('disk') is None or domain_name(node) not in there]
+        """Those of ``nodes`` that have no instance."""
+        instances = self._engine.domains()
+        return [node for node in nodes if node.find('disk') is None or domain_name(node) not in instances]
 
-    def publish(self, root):
-        """Have a document read by those who make its nodes' disks; raises Failure."""
-        with self._ledger.changing():
-            self._ledger.require(root)
-            self._ledger.write(root)
+
+class Elsewhere:
+    """Disks and consoles that only an external driver knows."""
+
+    def __init__(self, engine):
+        self.key = engine.uri, None
+
+    def prepare(self, folder):
+        """Nothing."""
+
+    def receive(self, path):
+        """The path itself."""
+        return path
+
+    def keep(self, draft, node, backing):
+        """Raises Failure: only the driver makes disks."""
+        raise Failure(f"the driver of node '{node.get('name')}' makes its disk itself")
+
+    def lacking(self, nodes):
+        """None: the driver made the disks."""
+        return []
+
+    def console(self, node):
+        """Raises Failure: there is no console log."""
+        raise Failure(f"node '{node.get('name')}' has no console log: an external driver booted it")
+
+    def empty_console(self, node):
+        """Nothing."""
+
+    def consoles(self, nodes):
+        """Nothing of each node."""
+        return dict.fromkeys(nodes, b'')
+
+    def tail(self, node):
+        """Raises Failure: there is no console log."""
+        return self.console(node)
+
+    def remove(self, cluster):
+        """Nothing: the driver's ``clean`` did."""
 
 
 class Pool:
     """A storage pool of the host: disks are its volumes CLUSTER_NODE.qcow2.
 
-    No name has a '_' in it, so that a volume's name tells both.
+    Names have no '_', so that a volume's name identifies cluster and node.
     """
 
-    def __init__(self, host, pool):
-        self._host = host
+    def __init__(self, engine, pool):
+        self._engine = engine
         self._pool = pool
-        self.key = host.uri, pool
+        self.key = engine.uri, pool
 
     def _volumes(self):
         """The paths of the pool's volumes by their names."""
-        told = self._host.virsh('vol-list', '--pool', self._pool).stdout.decode()
-        return dict(line.split(None, 1) for line in map(str.strip, told.splitlines()) if ' ' in line)
+        output = self._engine.virsh('vol-list', '--pool', self._pool).stdout.decode()
+        return dict(line.split(None, 1) for line in map(str.strip, output.splitlines()) if ' ' in line)
 
     def _create(self, name, size, mode):
-        """An empty volume of ``size`` bytes, in the place of one of that name."""
+        """Make an empty volume of ``size`` bytes; an old one of that name is replaced."""
         self._delete([name])
-        self._host.virsh('vol-create', '--pool', self._pool, '/dev/stdin',
+        self._engine.virsh('vol-create', '--pool', self._pool, '/dev/stdin',
                          input=VOLUME.format(name=name, size=size, mode=mode).encode())
 
     def _delete(self, names):
-        """Delete volumes; one that is not there is no error."""
+        """Delete volumes; one that does not exist is no error."""
         there = self._volumes()
         for name in names:
             if name in there:
-                self._host.virsh('vol-delete', '--pool', self._pool, name)
+                self._engine.virsh('vol-delete', '--pool', self._pool, name)
 
     def _upload(self, path, name, mode):
-        """A volume with the content of a file, which the host had not; its path there."""
+        """Make a volume with the content of a file; its path on the host."""
         self._create(name, os.path.getsize(path), mode)
-        self._host.virsh('vol-upload', '--sparse', '--pool', self._pool, name, path)
-        return self._host.virsh('vol-path', '--pool', self._pool, name).stdout.decode().strip()
+        self._engine.virsh('vol-upload', '--sparse', '--pool', self._pool, name, path)
+        return self._engine.virsh('vol-path', '--pool', self._pool, name).stdout.decode().strip()
 
     def prepare(self, folder):
-        """Nothing that is here is needed there."""
+        """Nothing: the host does not read the cluster's folder."""
 
     def receive(self, path):
-        """Have a staged image, ``path`` here, on the host, where it is sent once; its path there.
+        """Upload a staged image to the pool, once; the path of its volume.
 
-        A volume of a second name says that the first is whole, as libvirt cannot rename one.
+        libvirt cannot rename a volume, so that a second, empty volume marks the first as complete.
         """
         name = os.path.basename(path)
         whole = f'{name}.whole'
@@ -169,11 +190,11 @@ class Pool:
             return there
 
     def _size(self, name):
-        told = self._host.virsh('vol-info', '--bytes', '--pool', self._pool, name).stdout.decode()
-        return int(re.search(r'Capacity:\s+(\d+)', told)[1])
+        output = self._engine.virsh('vol-info', '--bytes', '--pool', self._pool, name).stdout.decode()
+        return int(re.search(r'Capacity:\s+(\d+)', output)[1])
 
     def keep(self, draft, node, backing):
-        """Send the finished overlay ``draft`` to the host as the node's disk; its <disk>."""
+        """Upload the finished overlay ``draft`` as the node's disk; its <disk>."""
         process.run(['qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', 'raw', '-b', backing, draft],
                     f"cannot rebase '{draft}'")
         path = self._upload(draft, f'{_stem(node)}.qcow2', '0600')
@@ -181,7 +202,7 @@ class Pool:
         return etree.Element('disk', path=path, format='qcow2', backing=backing, pool=self._pool)
 
     def lacking(self, nodes):
-        """Those of ``nodes`` whose disk is not there."""
+        """Those of ``nodes`` whose disk does not exist."""
         volumes = self._volumes()
         return [node for node in nodes
                 if node.find('disk') is None or f'{_stem(node)}.qcow2' not in volumes]
@@ -196,17 +217,17 @@ class Pool:
         self._create(f'{_stem(node)}.console.log', 0, '0600')
 
     def consoles(self, nodes):
-        """What the consoles of nodes said, by one connection: bytes by node."""
-        # A word of its own between two, which no guest can know.
+        """The end of each node's console log, read by one connection: bytes by node."""
+        # A random separator, which no guest can know.
         mark = os.urandom(16).hex()
         script = ''.join(f'vol-download --pool {self._pool} {_stem(node)}.console.log /dev/stdout; '
                          f'echo {mark}; ' for node in nodes)
-        told = self._host.virsh(script, statuses=(0, 1)).stdout
-        return dict(zip(nodes, told.split(mark.encode())))
+        output = self._engine.virsh(script, statuses=(0, 1)).stdout
+        return dict(zip(nodes, output.split(mark.encode())))
 
     def tail(self, node):
         """The node's console log, to be read as it grows."""
-        return VolumeTail(self._host, self._pool, f'{_stem(node)}.console.log')
+        return VolumeTail(self._engine, self._pool, f'{_stem(node)}.console.log')
 
     def remove(self, cluster):
         """Remove disks and consoles of a cluster that has no domain any more."""
@@ -217,17 +238,17 @@ class VolumeTail:
     """A console log that is a volume of a pool, read as it grows."""
 
     seconds = 2
-    """How often it is worth reading: each time is a connection to the host."""
+    """Between two reads: each one is a connection to the host."""
 
-    def __init__(self, host, pool, name):
-        self._host = host
+    def __init__(self, engine, pool, name):
+        self._engine = engine
         self._words = '--pool', pool, name, '/dev/stdout'
         self._position = 0
 
     def read(self):
-        """What was added since the last time, bytes; the first time all that there is."""
-        # Status 1: there is none where the node was never started.
-        data = self._host.virsh('vol-download', *self._words, '--offset', str(self._position),
+        """What was added since the last call; the first time the whole log."""
+        # Status 1: a node that was never started has no volume.
+        data = self._engine.virsh('vol-download', *self._words, '--offset', str(self._position),
                                 statuses=(0, 1)).stdout
         self._position += len(data)
         return data

@@ -1,6 +1,7 @@
 """The site's settings: ``key = value`` lines of site_conf.conf, read by make and by us."""
 import os
 import re
+from collections.abc import Collection
 
 from .. import ROOT
 from .failure import Failure, cause
@@ -40,18 +41,8 @@ DEFAULTS = {
     'jobs': '2',
 }
 
-KINDS = {
-    'private_network': ('socket', 'bridge:', 'ovs:'),
-    'public_network': ('user', 'bridge:', 'ovs:', 'network:'),
-    'storage': ('shared', 'pool:'),
-}
-"""What these settings say: a word, or a word and the name of a thing on the hosts."""
-
 NAME = r'[A-Za-z0-9][A-Za-z0-9_.-]{0,14}'
 """Names of things on the hosts: of a link the kernel takes 15 characters (IFNAMSIZ)."""
-
-GANETI = 'ganeti'
-"""The driver whose hosts are the nodes of a Ganeti cluster, and their URIs' scheme."""
 
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 
@@ -64,10 +55,6 @@ class Settings:
         self._values = {**DEFAULTS, **values}
         if self['accel'] not in ('auto', 'kvm', 'tcg'):
             self.refuse('accel', 'one of auto, kvm, tcg')
-        for key in KINDS:
-            self.kind(key)
-        if len(self.hosts()) > 1 and self['private_network'] == 'socket':
-            self.refuse('private_network', 'bridge:NAME or ovs:NAME where there are several hosts')
 
     @classmethod
     def read(cls, path=None):
@@ -126,25 +113,15 @@ class Settings:
             self.refuse(key, 'a size such as 512M')
         return int(match[1]) * UNITS[match[2]]
 
-    def hosts(self):
-        """The URIs of the site's hosts, in its order: libvirt's, or that of the one Ganeti cluster."""
-        if self['ve_driver'] == GANETI:
-            if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?', self['ganeti_master']):
-                self.refuse('ganeti_master', "the name of a Ganeti cluster's master, MASTER[:PORT]")
-            return [f"{GANETI}://{self['ganeti_master']}"]
-        hosts = self['hosts'].split()
-        if (not hosts or len(set(hosts)) < len(hosts)
-                or not all(re.fullmatch(r'[a-z0-9+]+://\S+', uri) for uri in hosts)):
-            self.refuse('hosts', 'one or more libvirt URIs, each once')
-        return hosts
+    def kind(self, key: str, words: Collection[str]) -> tuple[str, str]:
+        """A setting that is one of ``words``, and the name after a word with ':': ('bridge:', 'br0').
 
-    def kind(self, key):
-        """A setting of KINDS as its word and the name after it, '' for none: ('bridge', 'br0')."""
+        Raises Failure.
+        """
         word, colon, name = self[key].partition(':')
-        if word + colon not in KINDS[key] or (colon and not re.fullmatch(NAME, name)):
-            self.refuse(key, ' or '.join(kind + 'NAME' * kind.endswith(':')
-                                          for kind in KINDS[key]))
-        return word, name
+        if word + colon not in words or (colon and not re.fullmatch(NAME, name)):
+            self.refuse(key, ' or '.join(each + 'NAME' * each.endswith(':') for each in words))
+        return word + colon, name
 
     @property
     def temporary_directory(self):

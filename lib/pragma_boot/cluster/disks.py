@@ -1,0 +1,46 @@
+"""The disks of a cluster's nodes: made where they are missing, entered into the ledger."""
+from lxml import etree
+
+from ..document import tree
+from ..engine import storage
+from ..engine.registry import Engines, engine_uri
+from ..image import staging
+from ..system.failure import Failure
+from ..system.settings import Settings
+from .ledger import Ledger
+
+
+def make(root: etree._Element, settings: Settings) -> None:
+    """Make the disks that a document's nodes lack, set each node's <disk>, and write the document to the ledger.
+
+    Raises Failure, and Shortage from an engine that places nodes itself.
+    """
+    nodes, name = tree.nodes(root), tree.cluster(root).get('name')
+    ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
+    folder, _ = ledger.require(root)
+    for role in {node.get('role') for node in nodes}:
+        staging.check(tree.image(root, role))
+    storages = {uri: engines[uri].storage(ledger)
+                for uri in sorted({engine_uri(node.get('host')) for node in nodes})}
+
+    def publish():
+        with ledger.changing():
+            ledger.require(root)
+            ledger.write(root)
+
+    plan = engines[min(storages)].plan(root, folder, storages, publish)
+    with ledger.alone(name):
+        # From the ledger's document: a disk that it has may hold a guest's own data.
+        _, known = ledger.require(root)
+        existing = {node.get('name'): node.find('disk') for node in tree.nodes(known)}
+        for place, some in storage.by_storage(tree.nodes(known), engines, ledger):
+            for node in place.lacking(some):
+                del existing[node.get('name')]
+        disks = {**existing, **plan.carry_out([node for node in nodes if node.get('name') not in existing],
+                                              settings.number('jobs'))}
+        for node in nodes:
+            tree.replace(node, 'disk', disks[node.get('name')])
+        with ledger.changing():
+            if not ledger.has(name):
+                raise Failure(f"cluster '{name}' was removed meanwhile")
+            ledger.write(root)

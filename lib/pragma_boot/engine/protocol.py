@@ -1,0 +1,132 @@
+"""What an engine offers: the Protocols that each engine and each storage implements.
+
+An engine is where domains run and how they are asked about. A node is a <node> of a document; its domain is
+named CLUSTER-NODE (tree.domain_name). Every method raises Failure where the engine does not answer or refuses.
+"""
+from typing import Callable, NamedTuple, Optional, Protocol
+
+from lxml import etree
+
+RUNNING, READY, PAUSED, STOPPED, FAILED, UNKNOWN = 'running', 'ready', 'paused', 'stopped', 'failed', 'unknown'
+"""States of a domain. Only an engine that sees into its guests says READY of one."""
+
+ACTIVE = (RUNNING, READY, PAUSED)
+"""The states of a domain that has a process."""
+
+
+class Domain(NamedTuple):
+    """What an engine knows of a domain: ``memory`` in KiB, ``host`` the URI where it is now."""
+
+    state: str
+    cpus: int
+    memory: int
+    host: str
+
+
+class Tail(Protocol):
+    """A console log that is read as it grows, about every ``seconds``."""
+
+    seconds: float
+
+    def read(self) -> bytes:
+        """What was added since the last call; the first time the whole log."""
+
+
+class Storage(Protocol):
+    """Where the disks and console logs of nodes lie; ``key`` tells two storages apart."""
+
+    key: tuple
+
+    def prepare(self, folder: str) -> None:
+        """Make the cluster's folder on this machine fit for use by the engine."""
+
+    def receive(self, path: str) -> str:
+        """Have the staged image at ``path`` where domains can read it; its path there."""
+
+    def keep(self, draft: str, node: etree._Element, backing: str) -> etree._Element:
+        """Make the finished overlay at ``draft`` the node's disk; its <disk>."""
+
+    def lacking(self, nodes: list) -> list:
+        """Those of ``nodes`` whose disk does not exist."""
+
+    def console(self, node: etree._Element) -> str:
+        """The path of the node's console log on its host."""
+
+    def empty_console(self, node: etree._Element) -> None:
+        """Begin the node's console log anew."""
+
+    def consoles(self, nodes: list) -> dict:
+        """The end of each node's console log: bytes by node."""
+
+    def tail(self, node: etree._Element) -> Tail:
+        """The node's console log, to be read as it grows."""
+
+    def remove(self, cluster: str) -> None:
+        """Remove disks and console logs of a cluster that has no domain any more."""
+
+
+class Folders(Protocol):
+    """The folders of clusters on this machine: the ledger."""
+
+    def folder(self, name: str) -> str:
+        """The absolute path of a cluster's folder."""
+
+
+class Plan(Protocol):
+    """The disks that a document's nodes are to have."""
+
+    def carry_out(self, nodes: list, jobs: int) -> dict:
+        """Make the disks of ``nodes``, ``jobs`` at a time, each whole or not at all; their <disk>s by node name."""
+
+
+class Engine(Protocol):
+    """One engine, by its URI. A new engine is a module with such a class and a line in registry.KINDS."""
+
+    uri: str
+    server: str
+    """The [user@]name of the server in the URI; '' for this machine."""
+
+    def capacity(self) -> tuple:
+        """CPUs, and memory in KiB, that the engine has in all."""
+
+    def domains(self, nodes: Optional[list] = None) -> dict:
+        """The Domain of each domain by its name: at least those of ``nodes``; all, ours or not, where None."""
+
+    def cluster_of(self, node: etree._Element) -> Optional[str]:
+        """The cluster that the node's domain says it belongs to; None where the domain is not ours."""
+
+    def started(self, node: etree._Element) -> int:
+        """When the node's domain was started, in seconds since the epoch."""
+
+    def probe(self) -> Optional[str]:
+        """None where guests run under KVM, else the reason why they do not."""
+
+    def storage(self, ledger: Folders, node: Optional[etree._Element] = None) -> Storage:
+        """The Storage that the node's disk is in; without a node, that of new disks by the site's settings."""
+
+    def definition(self, root: etree._Element, node: etree._Element, acceleration: str, console: str,
+                   started: float) -> etree._Element:
+        """The libvirt <domain> of a node; Failure for an engine that has none."""
+
+    def plan(self, root: etree._Element, folder: str, storages: dict, publish: Callable[[], None]) -> Plan:
+        """How the disks of a document's nodes are made. ``storages`` are by engine URI.
+
+        ``publish`` writes the document to the ledger, for an engine whose own hosts read it there.
+        """
+
+    def start(self, node: etree._Element, define: Callable[[], etree._Element], paused: bool = False,
+              validate: bool = True, known: bool = False) -> None:
+        """Start the node's domain, all or nothing.
+
+        ``define`` makes its definition; ``validate`` has it checked by the engine's schema; ``known``: there
+        is an old definition, which is replaced.
+        """
+
+    def shutdown(self, node: etree._Element, seconds: int) -> None:
+        """Ask the guest to shut down within ``seconds``; no error where its domain is gone."""
+
+    def destroy(self, node: etree._Element) -> None:
+        """Stop the node's domain at once and keep its definition; no error where it is gone."""
+
+    def clear(self, cluster: str) -> list:
+        """Destroy and undefine every domain of a cluster, half-made ones too; their names."""
