@@ -34,15 +34,15 @@ class Group(NamedTuple):
 
 
 ALLOWED = (
-    Group('the size that the image was made for',
+    Group('the memory and CPUs that the image needs',
           {'memory': {TEXT: None, 'unit': None}, 'vcpu': {TEXT: None}}),
-    Group('the board that the guest was installed for',
+    Group('the machine type that the guest was installed on',
           {'os': {}, 'os/type': {'machine': MACHINES}, 'features': {},
            **{f'features/{flag}': {} for flag in FEATURES}}),
-    Group('the clock that the guest takes the hardware to have', {'clock': {'offset': CLOCKS}}),
-    Group("the bus that the guest's boot loader and fstab are bound to",
+    Group('the time base that the guest expects of the hardware clock', {'clock': {'offset': CLOCKS}}),
+    Group("the disk bus that the guest's boot loader and fstab depend on",
           {'devices': {}, 'devices/disk': {}, 'devices/disk/target': {'bus': tuple(DISK_BUSES)}}),
-    Group('the network cards that the guest has drivers for',
+    Group('the models of network interfaces that the guest has drivers for',
           {'devices/interface': {}, 'devices/interface/model': {'type': tuple(CARDS)}}),
 )
 
