@@ -83,7 +83,7 @@ def test_a_name_is_given_once(site, document):
     assert "cluster 'twice' exists already" in line
 
 
-@pytest.mark.parametrize('name', ['../x', 'a b;$(id)', '-x', 'ü', 'x/y', '.'])
+@pytest.mark.parametrize('name', ['../x', 'a b;$(id)', '-x', 'ü', 'x/y', '.', 'demo-', 'a..b'])
 def test_row_07_refuses_bad_names(site, document, name):
     assert 'is not a name' in site.fails('vc-allocate', '--num-cpus=0', f'--name={name}',
                                          input=document)

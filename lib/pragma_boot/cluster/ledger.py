@@ -1,6 +1,7 @@
 """The ledger of reservations: the folders TEMP/clusters/NAME with their document.xml, nothing else."""
 import contextlib
 import os
+import re
 
 from ..document import tree
 from ..engine.registry import engine_uri
@@ -65,13 +66,21 @@ class Ledger:
         return [root for root in map(self.document, self.names()) if root is not None]
 
     def free_name(self, wanted):
-        """``wanted``, or with the first number from 2 on that makes it a new name."""
-        wanted = wanted[:LONGEST - 4].rstrip('.-')
+        """``wanted`` made a name, with the first number from 2 on that makes it a new one."""
+        wanted = re.sub(r'[.-]*\.[.-]*', '.', re.sub('[^A-Za-z0-9.-]+', '-', wanted)).lstrip('.-')
+        wanted = wanted[:LONGEST - 4].rstrip('.-') or 'cluster'
         count, name = 1, wanted
         while self.has(name):
             count += 1
             name = f'{wanted}-{count}'
         return name
+
+    def proposed_name(self, root):
+        """A new name after the document's entry in the database, else after the vc-in.xml's folder."""
+        source = root.find('source')
+        if source is None:
+            return self.free_name('cluster')
+        return self.free_name(source.get('name') or os.path.basename(os.path.dirname(source.get('path'))))
 
     def write(self, root):
         """Replace the document of its cluster, which must be there."""

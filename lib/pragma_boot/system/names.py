@@ -3,15 +3,20 @@ import re
 
 from .failure import Failure, Usage
 
-PATTERN = re.compile(r'[A-Za-z0-9][A-Za-z0-9.-]{0,62}')
-"""Also a host name's and a libvirt domain's: nothing that a shell or a path could read otherwise."""
+LABEL = '[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?'
+PATTERN = re.compile(rf'(?=.{{1,63}}\Z){LABEL}(\.{LABEL})*')
+"""Names of clusters, nodes and database entries: dot-separated labels as in host names (RFC 1123, section 2.1).
+
+The guest part has the same rule, and so has the schema of documents. Such a name is also safe in a path and
+in a shell.
+"""
 
 
-def checked(name, what):
-    """``name`` itself; raises Failure where it does not fit the pattern."""
+def checked(name: str, what: str) -> str:
+    """``name`` itself; raises Failure where it does not match PATTERN."""
     if not PATTERN.fullmatch(name):
-        raise Failure(f"{what} {name!r} is not a name: letters, digits, '.' and '-', "
-                      "63 at most, beginning with a letter or digit")
+        raise Failure(f"{what} {name!r} is not a name: at most 63 letters, digits, '-' and '.', with a letter "
+                      "or digit at both ends and on both sides of each '.'")
     return name
 
 

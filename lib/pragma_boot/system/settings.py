@@ -79,6 +79,8 @@ class Settings:
             match = re.fullmatch(r'([a-z_]+)\s*=\s*(.*)', line)
             if not match:
                 raise Failure(f"{path}:{count}: not a 'key = value' line: '{line}'")
+            if match[1] not in DEFAULTS:
+                raise Failure(f"{path}:{count}: unknown setting '{match[1]}'{_similar(match[1])}")
             values[match[1]] = match[2]
         return cls(values, path)
 
@@ -138,3 +140,10 @@ class Settings:
             return '/var/lib/pragma_boot'
         data = os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')
         return os.path.join(data, 'pragma_boot')
+
+
+def _similar(key: str) -> str:
+    """The hint at the setting that a misspelt ``key`` resembles, '' where it resembles none."""
+    import difflib
+    similar = difflib.get_close_matches(key, DEFAULTS, 1)
+    return f": is it '{similar[0]}'?" if similar else ''
