@@ -103,7 +103,7 @@ def test_a_key_that_was_not_said(site, folder):
                  'pragma_boot: hostkey frontend ssh-ed25519\n',
                  'pragma_boot: hostkey frontend ssh-ed25519 AAAA BBBB\n'):
         (folder / 'frontend.console.log').write_text(said)
-        assert f"node 'frontend' did not say its host key yet, it is not ready: 'vc-console {site.entry} " \
+        assert f"node 'frontend' is not ready: it has not reported its host key; 'vc-console {site.entry} " \
             "frontend'" in site.fails('vc-ssh', site.entry)
         assert not (folder / 'frontend.known_hosts').exists()
 
@@ -113,7 +113,7 @@ def test_is_kept_until_the_node_is_started_again(site, folder):
     (folder / 'frontend.console.log').write_text('')
     becomes(site, site.entry)
     boot(site, site.cluster_document, '--node', 'frontend')
-    assert 'did not say its host key yet' in site.fails('vc-ssh', site.entry)
+    assert 'it has not reported its host key' in site.fails('vc-ssh', site.entry)
 
 
 @pytest.mark.parametrize('arguments, status, reason', [
