@@ -36,7 +36,7 @@ LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml
 .PHONY: help
 help: ## show this list
 	@awk -F ': .*## ' '/^## / { print "\n" substr($$0, 4) ":" } \
-	    /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(pragma)/Makefile
+	    /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(pragma)/Makefile
 
 .PHONY: setup
 setup: packages $(venv)/stamp ## install missing packages (as root), create .venv
@@ -198,3 +198,13 @@ soak: setup ## CLUSTERS=100 SECONDS=900: create clusters, kill tools
 .PHONY: test-long
 test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, including those of many minutes
 	$(Q)cd $(pragma) && $(pytest) $(PYTEST)
+
+test-debian12: release := bookworm
+test-debian13: release := trixie
+test-debian12 test-debian13: PACKAGES := mmdebstrap git
+
+.PHONY: test-debian12 test-debian13
+test-debian12: ## run make demo and make test on a fresh Debian 12
+test-debian13: ## run make demo and make test on a fresh Debian 13
+test-debian12 test-debian13: packages
+	$(Q)$(pragma)/tests/lab/debian-root $(release) 'make demo' 'make demo-clean' 'make test PYTEST="$(PYTEST)"'

@@ -9,7 +9,7 @@ from lxml import etree
 from lab import ROOT
 
 IMAGES = ROOT / "images"
-SCRIPTS = [IMAGES / "debian/build", IMAGES / "guest/install"]
+SCRIPTS = [IMAGES / "debian/build", IMAGES / "debian/sources", IMAGES / "guest/install"]
 
 
 def build(*arguments):
