@@ -1,6 +1,6 @@
-# Staged images (lib/pragma_boot/image/staging.py): make -C TEMP/images -f this RECORD.xml
-# A record's name carries its source's identity, so one that is there is up to date. The source's
-# path comes in the environment: no name of an author's is ever a make target or a shell word.
+# Staged images (lib/pragma_boot/image/staging.py): make -C TEMP/images -f stage.mk RECORD.xml
+# The name of a record contains a hash of its source's identity, so a record that exists is up to date. The
+# path of the source is an environment variable: an author's name is never a make target or a shell word.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
