@@ -3,6 +3,7 @@
 Nothing here reads a file or asks a host: the caller says what is taken.
 """
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from lxml import etree
@@ -10,6 +11,7 @@ from lxml import etree
 from ..document import attachment
 from ..document.tree import ROLES, domain, put, text
 from ..system.failure import Failure, Shortage
+from ..system.settings import Settings
 from . import pool
 
 MEMORY_UNITS = {'b': 1, 'bytes': 1, 'KB': 10 ** 3, 'k': 2 ** 10, 'KiB': 2 ** 10, 'MB': 10 ** 6,
@@ -25,7 +27,7 @@ class Free(NamedTuple):
     memory: int
 
 
-def pack(num_cpus, cpus_per_node):
+def pack(num_cpus: int, cpus_per_node: int) -> list[int]:
     """CPUs of each compute node: the fewest nodes of at most ``cpus_per_node``, evenly filled."""
     if not num_cpus:
         return []
@@ -33,7 +35,7 @@ def pack(num_cpus, cpus_per_node):
     return [num_cpus // count + (index < num_cpus % count) for index in range(count)]
 
 
-def memory(author):
+def memory(author: etree._Element) -> int:
     """The <memory> of an author's domain, in KiB rounded up."""
     element = author.find('memory')
     amount = text(element)
@@ -44,7 +46,7 @@ def memory(author):
     return -(-int(amount) * MEMORY_UNITS[unit] // 1024)
 
 
-def cpus(author):
+def cpus(author: etree._Element) -> int:
     """The <vcpu> of an author's domain, 1 where it has none."""
     count = text(author.find('vcpu')) or '1'
     if not re.fullmatch('[1-9][0-9]{0,3}', count):
@@ -52,25 +54,28 @@ def cpus(author):
     return int(count)
 
 
-def place(nodes, free):
+def place(nodes: list[tuple[int, int]], free: list[Free]) -> list[str] | None:
     """Choose each node's host, or None where there is not enough room for all.
 
     ``nodes`` are (cpus, memory) pairs. The host with the most free CPUs is filled first, then
     the next; of two that are equal the one whose URI sorts first.
     """
-    left = sorted(([-place.cpus, place.host, place.memory] for place in free))
+    left = {place.host: place
+            for place in sorted(free, key=lambda place: (-place.cpus, place.host))}
     chosen = []
-    for cpus, kib in nodes:
-        host = next((have for have in left if -have[0] >= cpus and have[2] >= kib), None)
+    for count, kib in nodes:
+        host = next((place for place in left.values() if place.cpus >= count and place.memory >= kib),
+                    None)
         if host is None:
             return None
-        host[0] += cpus
-        host[2] -= kib
-        chosen.append(host[1])
+        left[host.host] = host._replace(cpus=host.cpus - count, memory=host.memory - kib)
+        chosen.append(host.host)
     return chosen
 
 
-def spread(frontend, num_cpus, cpus_per_node, size, free):
+def spread(frontend: tuple[int, int], num_cpus: int, cpus_per_node: int,
+             size: Callable[[int], int],
+             free: list[Free]) -> tuple[list[tuple[int, int]], list[str]]:
     """The nodes of a cluster as (cpus, memory) pairs, the frontend first, and their hosts.
 
     The fewest compute nodes of at most ``cpus_per_node`` CPUs that there is room for: smaller
@@ -93,7 +98,8 @@ def spread(frontend, num_cpus, cpus_per_node, size, free):
         f"{len(free)} host{'s' * (len(free) > 1)}")
 
 
-def private_attachment(settings, address, netmask, taken, usable):
+def private_attachment(settings: Settings, address: str, netmask: str, taken: pool.Taken,
+                         usable: Callable[[int], bool]) -> attachment.Attachment:
     """The Attachment of every private interface of a cluster; raises Shortage and Failure."""
     kind, name = attachment.choose(settings, 'private_network')
     if kind.pool:
@@ -104,7 +110,8 @@ def private_attachment(settings, address, netmask, taken, usable):
     return kind(name, vlan=vlan)
 
 
-def public_interface(settings, name, taken, usable):
+def public_interface(settings: Settings, name: str, taken: pool.Taken,
+                       usable: Callable[[int], bool]) -> tuple[str, dict[str, str]]:
     """The frontend's FQDN, and the attributes of its public <interface>; raises Shortage and Failure."""
     kind, network = attachment.choose(settings, 'public_network')
     if kind.pool:
@@ -115,7 +122,7 @@ def public_interface(settings, name, taken, usable):
                          'gw': settings['gateway'], **kind(network).attributes()}
 
 
-def dns(settings):
+def dns(settings: Settings) -> str:
     """The address of the guests' DNS server: the site's, else that of the public network."""
     server = settings['dns'] or attachment.choose(settings, 'public_network')[0].dns
     if not pool.is_address(server):
@@ -123,7 +130,9 @@ def dns(settings):
     return server
 
 
-def allocate(root, name, num_cpus, key, settings, free, taken, usable):
+def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings: Settings,
+               free: list[Free], taken: pool.Taken,
+               usable: Callable[[int], bool]) -> etree._Element:
     """The <cluster> for a document: a frontend, and compute nodes of ``num_cpus`` CPUs in all.
 
     ``free`` is a list of Free, ``taken`` a pool.Taken, ``usable`` tells whether a port can be
@@ -161,7 +170,7 @@ def allocate(root, name, num_cpus, key, settings, free, taken, usable):
     return cluster
 
 
-def add_cluster_key(cluster, public):
+def add_cluster_key(cluster: etree._Element, public: str) -> None:
     """Let the cluster's own key, by which its frontend reaches them, into the compute nodes."""
     key = etree.Element('key', role='compute')
     key.text = public

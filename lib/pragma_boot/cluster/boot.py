@@ -2,7 +2,6 @@
 import time
 
 from ..document.tree import SSH, boot_dependency, cluster, domain_name
-from ..engine import storage
 from ..system import log, terminal, workers
 from ..system.failure import Failure
 from . import frontend, hostkey
@@ -30,7 +29,7 @@ class Boot:
             raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
         return self._engines[node.get('host')].definition(
             self._root, node, self._accelerations[node.get('host')],
-            storage.of(node, self._engines, self._ledger).console(node), started)
+            self._engines.storage(node, self._ledger).console(node), started)
 
     def start(self, chosen, jobs, paused=False, wait=True):
         """Start the nodes that do not run, ``jobs`` at a time, each after what it depends on.
@@ -51,7 +50,7 @@ class Boot:
 
     def _check(self, chosen):
         """Raise Failure for a node without its disk, or with somebody else's domain in its place."""
-        for place, nodes in storage.by_storage(chosen, self._engines, self._ledger):
+        for place, nodes in self._engines.by_storage(chosen, self._ledger):
             for node in place.lacking(nodes):
                 raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
         for node in chosen:
@@ -61,7 +60,7 @@ class Boot:
                 raise Failure(f"'{engine.uri}' has a domain '{domain_name(node)}' that is not ours")
 
     def _start(self, node, paused):
-        storage.of(node, self._engines, self._ledger).empty_console(node)
+        self._engines.storage(node, self._ledger).empty_console(node)
         hostkey.forget(node, self._ledger)
         # By libvirt's schema the first of a kind: what differs in the others is of our own making.
         kind = node.get('role'), node.get('host')

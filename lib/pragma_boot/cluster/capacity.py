@@ -2,7 +2,7 @@
 import contextlib
 import socket
 from collections import defaultdict
-from typing import Iterable
+from collections.abc import Iterable
 
 from lxml import etree
 

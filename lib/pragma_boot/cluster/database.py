@@ -8,7 +8,7 @@ from ..system import names
 from ..system.failure import Failure, cause
 
 
-def entries(base_path):
+def entries(base_path: str) -> dict[str, str]:
     """The entries of the database below ``base_path``: {name: absolute path of its vc-in.xml}.
 
     Raises Failure for a folder without vcdb.txt and for a line that is not an entry.
@@ -36,7 +36,7 @@ def entries(base_path):
     return found
 
 
-def entry(base_path, name):
+def entry(base_path: str, name: str) -> str:
     """The path of the vc-in.xml of one entry; raises Failure where there is none."""
     found = entries(base_path)
     if name not in found:
@@ -45,7 +45,7 @@ def entry(base_path, name):
     return found[name]
 
 
-def name_of(base_path, path):
+def name_of(base_path: str, path: str) -> str | None:
     """The name under which the database has a vc-in.xml, None where it does not have it."""
     try:
         found = entries(base_path)

@@ -2,7 +2,6 @@
 from lxml import etree
 
 from ..document import tree
-from ..engine import storage
 from ..engine.registry import Engines, engine_uri
 from ..image import staging
 from ..system.failure import Failure
@@ -33,7 +32,7 @@ def make(root: etree._Element, settings: Settings) -> None:
         # From the ledger's document: a disk that it has may hold a guest's own data.
         _, known = ledger.require(root)
         existing = {node.get('name'): node.find('disk') for node in tree.nodes(known)}
-        for place, some in storage.by_storage(tree.nodes(known), engines, ledger):
+        for place, some in engines.by_storage(tree.nodes(known), ledger):
             for node in place.lacking(some):
                 del existing[node.get('name')]
         disks = {**existing, **plan.carry_out([node for node in nodes if node.get('name') not in existing],

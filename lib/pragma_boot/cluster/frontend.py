@@ -1,6 +1,5 @@
 """How a frontend is reached: by its public address, or by a port of its host that leads to its sshd."""
 import contextlib
-from typing import Optional
 
 from lxml import etree
 
@@ -11,13 +10,13 @@ from ..engine.protocol import Engine
 CONNECT_SECONDS = 5
 
 
-def _public(node: etree._Element) -> Optional[tuple[str, Optional[int]]]:
+def _public(node: etree._Element) -> tuple[str, int | None] | None:
     """The frontend's public address, and the port of its host that leads to it; None where it has no address."""
     public = interface(node, 'public')
     return None if public is None else (public.get('ip'), attachment.of(public).port)
 
 
-def destination(node: etree._Element, engine: Engine) -> Optional[list[str]]:
+def destination(node: etree._Element, engine: Engine) -> list[str] | None:
     """The arguments of ssh that lead to a frontend, None where it has no public address."""
     public = _public(node)
     if public is None:

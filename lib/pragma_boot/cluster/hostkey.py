@@ -3,7 +3,7 @@ import contextlib
 import os
 import re
 
-from ..engine import console, storage
+from ..engine import console
 from ..system import files
 
 KEY = re.compile(r'[a-z0-9@.-]+ [A-Za-z0-9+/]+=*')
@@ -29,7 +29,7 @@ def known(node, engines, ledger):
     file = path(node, ledger)
     if os.path.exists(file):
         return True
-    said = console.reports(storage.of(node, engines, ledger).consoles([node])[node]).get('hostkey', '')
+    said = console.reports(engines.storage(node, ledger).consoles([node])[node]).get('hostkey', '')
     if not KEY.fullmatch(said):
         return False
     files.write(file, f'{alias(node)} {said}\n'.encode(), 0o600)

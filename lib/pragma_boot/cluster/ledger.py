@@ -121,7 +121,7 @@ class Ledger:
 
     def follow(self, moved):
         """Enter the hosts of nodes that their engine moved to others; a cluster may be gone meanwhile."""
-        hosts = {}
+        hosts: dict[str, dict[str, str]] = {}
         for node in moved:
             hosts.setdefault(node.getparent().get('name'), {})[node.get('name')] = node.get('host')
         for name, now in hosts.items():

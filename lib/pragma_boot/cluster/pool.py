@@ -5,11 +5,15 @@ a setting that is no pool raises Failure.
 """
 import ipaddress
 import re
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
+
+from lxml import etree
 
 from ..document.tree import text
 from ..system import names
 from ..system.failure import Failure, Shortage
+from ..system.settings import Settings
 
 
 class Public(NamedTuple):
@@ -29,7 +33,7 @@ class Taken(NamedTuple):
     subnets: frozenset
 
     @classmethod
-    def by(cls, documents):
+    def by(cls, documents: Iterable[etree._Element]) -> 'Taken':
         """What the clusters of ``documents`` have."""
         cards = [card for root in documents for card in root.iterfind('cluster/node/interface')]
         return cls(
@@ -44,17 +48,17 @@ class Taken(NamedTuple):
                       if card.get('bridge') and not card.get('vlan')))
 
 
-def _subnet(address, netmask):
+def _subnet(address: str, netmask: str) -> ipaddress.IPv4Network:
     return ipaddress.IPv4Network(f'{address}/{netmask}', strict=False)
 
 
-def _usable(subnet):
+def _usable(subnet: ipaddress.IPv4Network) -> bool:
     """Whether hosts can have the addresses of a subnet (RFC 6890)."""
     return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local or subnet.is_reserved
                 or subnet.network_address.packed[0] == 0)
 
 
-def private_addresses(root, count):
+def private_addresses(root: etree._Element, count: int) -> tuple[str, list[str]]:
     """The private network's netmask, and the addresses of the frontend and ``count`` others.
 
     The frontend has the address that <networks> names. The others count down from the top of
@@ -81,7 +85,7 @@ def private_addresses(root, count):
     return netmask, [address] + [str(ipaddress.IPv4Address(next(chosen))) for _ in range(count)]
 
 
-def check_subnet(bridge, address, netmask, taken):
+def check_subnet(bridge: str, address: str, netmask: str, taken: Taken) -> None:
     """Raise Shortage where a cluster on the same bridge has addresses of the same subnet."""
     subnet = _subnet(address, netmask)
     for other, used in taken.subnets:
@@ -90,12 +94,12 @@ def check_subnet(bridge, address, netmask, taken):
                            'cluster: with vlans, each cluster has a network of its own')
 
 
-def macs(settings, taken, count):
+def macs(settings: Settings, taken: Taken, count: int) -> list[str]:
     """The ``count`` lowest MACs under the site's prefix of three bytes that nobody has."""
     prefix = settings['mac_prefix'].lower()
     if not re.fullmatch('[0-9a-f][02468ace](:[0-9a-f]{2}){2}', prefix):
         settings.refuse('mac_prefix', 'three bytes of a unicast MAC such as 52:54:00')
-    found = []
+    found: list[str] = []
     for number in range(1, 1 << 24):
         if len(found) == count:
             return found
@@ -105,15 +109,15 @@ def macs(settings, taken, count):
     raise Shortage(f"pool 'mac_prefix' ({prefix}) has no {count} MACs left")
 
 
-def _numbers(settings, key, least, most, example):
+def _numbers(settings: Settings, key: str, least: int, most: int, example: str) -> range:
     """A setting that is a range of numbers, such as 22000-22999."""
     match = re.fullmatch('([0-9]{1,5})-([0-9]{1,5})', settings[key])
-    if not match or not least <= int(match[1]) <= int(match[2]) <= most:
-        settings.refuse(key, f'a range within {least}-{most}, such as {example}')
-    return range(int(match[1]), int(match[2]) + 1)
+    if match and least <= int(match[1]) <= int(match[2]) <= most:
+        return range(int(match[1]), int(match[2]) + 1)
+    settings.refuse(key, f'a range within {least}-{most}, such as {example}')
 
 
-def port(settings, key, taken, usable):
+def port(settings: Settings, key: str, taken: Taken, usable: Callable[[int], bool]) -> int:
     """The lowest port of the pool ``key`` that no cluster has and that is ``usable`` here now."""
     ports = _numbers(settings, key, 1024, 65535, '22000-22999')
     for candidate in ports:
@@ -122,7 +126,7 @@ def port(settings, key, taken, usable):
     raise Shortage(f"pool '{key}' ({settings[key]}) has no port left")
 
 
-def vlan(settings, taken):
+def vlan(settings: Settings, taken: Taken) -> int | None:
     """The lowest VLAN id of the site that no cluster has (IEEE 802.1Q), None for a site without."""
     if not settings['vlans']:
         return None
@@ -132,7 +136,7 @@ def vlan(settings, taken):
     raise Shortage(f"pool 'vlans' ({settings['vlans']}) has no VLAN left")
 
 
-def public(settings, taken):
+def public(settings: Settings, taken: Taken) -> Public:
     """The first Public of the site's pool that no cluster has."""
     pool = _publics(settings)
     for candidate in pool:
@@ -141,7 +145,7 @@ def public(settings, taken):
     raise Shortage(f"pool 'public_ips' ({len(pool)} addresses) has no address left")
 
 
-def _publics(settings):
+def _publics(settings: Settings) -> list[Public]:
     try:
         subnet = _subnet(settings['gateway'], settings['netmask'])
     except ValueError:
@@ -161,7 +165,7 @@ def _publics(settings):
     return pool
 
 
-def is_address(word):
+def is_address(word: str) -> bool:
     """Whether a text is an IPv4 address."""
     try:
         return bool(ipaddress.IPv4Address(word))

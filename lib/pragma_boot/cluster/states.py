@@ -1,10 +1,10 @@
 """The states of clusters' nodes, as their engines and consoles report them now."""
-from typing import Any, Optional
+from typing import Any
 
 from lxml import etree
 
 from ..document.tree import domain_name, nodes, put
-from ..engine import console, storage
+from ..engine import console
 from ..engine.protocol import ACTIVE, PAUSED, READY, RUNNING, UNKNOWN, Domain
 from ..engine.registry import Engines, engine_uri
 from ..system.failure import Failure
@@ -33,11 +33,11 @@ class View:
             self._domains = self._engines.ask(groups, lambda engine: engine.domains(groups[engine.uri]))
         self._consoles = {}
         running = [node for node in some if self._runs(node)]
-        for place, group in storage.by_storage(running, self._engines, self._ledger):
+        for place, group in self._engines.by_storage(running, self._ledger):
             self._consoles.update(place.consoles(group))
         return {uri: answer for uri, answer in self._domains.items() if isinstance(answer, Failure)}
 
-    def domain(self, node: etree._Element) -> Optional[Domain]:
+    def domain(self, node: etree._Element) -> Domain | None:
         """The node's Domain; None where its engine knows of none, or does not answer."""
         domains = self._domains[engine_uri(node.get('host'))]
         return None if isinstance(domains, Failure) else domains.get(domain_name(node))
@@ -55,7 +55,7 @@ class View:
         """What a running node's guest reported since it was started: {'ready': '', …}."""
         return console.reports(self._consoles.get(node, b''))
 
-    def state(self, node: etree._Element) -> Optional[str]:
+    def state(self, node: etree._Element) -> str | None:
         """A node's state; None for a node that its engine does not know.
 
         A guest itself reports 'ready' and 'failed' on its console.

@@ -3,7 +3,6 @@
 ``choose`` reads the settings private_network and public_network, ``of`` an <interface> of a document. A new
 kind is a class here and its word in KINDS.
 """
-from typing import Optional
 
 from lxml import etree
 
@@ -16,7 +15,7 @@ MULTICAST_GROUP = '230.0.0.1'
 class Attachment:
     """What an <interface> says of its network: the name of a bridge or network, a port, a VLAN."""
 
-    pool: Optional[str] = None
+    pool: str | None = None
     """The setting that is the pool of ports, for a kind that needs one."""
 
     one_host = False
@@ -26,7 +25,7 @@ class Attachment:
     dns = ''
     """The guest's ip, netmask and gw, and its DNS server, for a kind that fixes them."""
 
-    def __init__(self, name: str = '', port: Optional[int] = None, vlan: Optional[int] = None):
+    def __init__(self, name: str = '', port: int | None = None, vlan: int | None = None):
         self.name = name
         self.port = port
         self.vlan = vlan

@@ -1,5 +1,6 @@
 """Requirements of the format: what staging insists on, and what vc-check tells an author of each."""
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from lxml import etree
 

@@ -1,7 +1,7 @@
 """The <vc> document that flows through the pipe: read, validated, written; and its parts."""
 import functools
 import os
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -177,7 +177,7 @@ class Dependency(NamedTuple):
     port: int = SSH
 
 
-def boot_dependency(root, role) -> Optional[Dependency]:
+def boot_dependency(root, role) -> Dependency | None:
     """What the nodes of a role wait for before they start, None for nothing."""
     found = root.find(f'{role}/boot_dependency')
     if found is None or role == found.get('parent'):

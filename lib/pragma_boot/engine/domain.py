@@ -20,7 +20,8 @@ FIRST_SLOT = 0x10
 """PCI slot of the first interface, above those that libvirt assigns; guests count interfaces by slot."""
 
 
-def build(root, node, acceleration, console, started):
+def build(root: etree._Element, node: etree._Element, acceleration: str, console: str,
+            started: float) -> etree._Element:
     """The <domain> of ``node``.
 
     ``acceleration`` is 'kvm' or 'tcg', ``console`` the file of its serial console, ``started``
@@ -59,13 +60,14 @@ def build(root, node, acceleration, console, started):
     return domain
 
 
-def _add(parent, tag, content, **attributes):
+def _add(parent: etree._Element, tag: str, content: str, **attributes: str) -> etree._Element:
     element = etree.SubElement(parent, tag, **attributes)
     element.text = content
     return element
 
 
-def _add_devices(devices, root, node, author, console):
+def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Element,
+                   author: etree._Element, console: str) -> None:
     disk = etree.SubElement(devices, 'disk', type='file', device='disk')
     etree.SubElement(disk, 'driver', name='qemu', type='qcow2')
     etree.SubElement(disk, 'source', file=node.find('disk').get('path'))
@@ -91,7 +93,8 @@ def _add_devices(devices, root, node, author, console):
     etree.SubElement(devices, 'memballoon', model='none')
 
 
-def _add_interfaces(domain, author, interfaces, machine):
+def _add_interfaces(domain: etree._Element, author: etree._Element,
+                      interfaces: list[etree._Element], machine: str) -> None:
     """Add the network interfaces, at PCI slots in the order by which the guest counts them.
 
     Those of the embedded default become QEMU options, as libvirt's <interface> cannot express them.

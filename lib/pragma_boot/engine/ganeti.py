@@ -5,12 +5,17 @@ carries its cluster's name as a tag.
 """
 import os
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lxml import etree
 
 from ..document.tree import domain_name
 from ..system.failure import Failure, Shortage
+from ..system.settings import Settings
 from . import instance, storage
 from .instance import CLUSTER
-from .protocol import RUNNING, STOPPED, UNKNOWN, Domain
+from .protocol import RUNNING, STOPPED, UNKNOWN, Domain, Folders, Plan, Storage
 from .rapi import ENDED, Missing, Rapi
 
 STARTED = 'pragma_boot:started:'
@@ -29,7 +34,7 @@ class Ganeti:
 
     server = ''
 
-    def __init__(self, uri, settings):
+    def __init__(self, uri: str, settings: Settings) -> None:
         self.uri = uri
         self._settings = settings
         if not settings['ganeti_credentials']:
@@ -37,53 +42,55 @@ class Ganeti:
         self._rapi = Rapi(uri, settings.path_of('ganeti_credentials'),
                           settings['ganeti_ca'] and settings.path_of('ganeti_ca'))
 
-    def give(self, path):
+    def give(self, path: str) -> None:
         """Keep a file to root, as whom Ganeti runs QEMU."""
         os.chmod(path, 0o600)
 
-    def admit(self, folder):
+    def admit(self, folder: str) -> None:
         """Keep a folder to root, as whom Ganeti runs QEMU."""
         os.chmod(folder, 0o700)
 
-    def capacity(self):
+    def capacity(self) -> tuple[int, int]:
         """CPUs, and memory in KiB: more than any cluster asks for."""
         return ROOM, ROOM
 
-    def probe(self):
+    def probe(self) -> str | None:
         """None where the Ganeti cluster is configured to use KVM, else its parameter."""
         parameters = self._rapi.ask('GET', '/2/info')['hvparams']['kvm']
         return None if parameters['kvm_flag'] == 'enabled' else f"kvm_flag={parameters['kvm_flag']}"
 
-    def _instances(self):
+    def _instances(self) -> list[dict]:
         return self._rapi.ask('GET', '/2/instances', bulk=1)
 
-    def domains(self, nodes=None):
+    def domains(self, nodes: list[etree._Element] | None = None) -> dict[str, Domain]:
         """The Domain of each instance by its name: all, ours or not."""
         return {one['name']: Domain(STATES.get(one['status'], UNKNOWN), one['beparams']['vcpus'],
                                     one['beparams']['maxmem'] << 10, f"{self.uri}/{one['pnode']}")
                 for one in self._instances()}
 
-    def _tags(self, name):
+    def _tags(self, name: str) -> list[str]:
         return self._rapi.ask('GET', f'/2/instances/{name}/tags')
 
-    def cluster_of(self, node):
+    def cluster_of(self, node: etree._Element) -> str | None:
         """The cluster that the instance's tag names; None where the instance is not ours."""
         return _tagged(self._tags(domain_name(node)), CLUSTER)
 
-    def started(self, node):
+    def started(self, node: etree._Element) -> int:
         """When the instance was started, in seconds since the epoch."""
         return int(_tagged(self._tags(domain_name(node)), STARTED) or 0)
 
-    def storage(self, ledger, node=None):
+    def storage(self, ledger: Folders, node: etree._Element | None = None) -> Storage:
         """Disks that Ganeti makes and removes with their instances."""
         return storage.WithInstances(self, ledger)
 
-    def definition(self, root, node, acceleration, console, started):
+    def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
+                    console: str, started: float) -> etree._Element:
         """Raises Failure: an instance has no libvirt <domain>."""
         raise Failure(f"'{domain_name(node)}' is an instance of Ganeti, not a libvirt domain: "
                       f"'gnt-instance info {domain_name(node)}' shows it")
 
-    def start(self, node, define, paused=False, validate=True, known=True):
+    def start(self, node: etree._Element, define: Callable[[], etree._Element],
+               paused: bool = False, validate: bool = True, known: bool = True) -> None:
         """Start an instance, whose definition Ganeti has."""
         name = domain_name(node)
         if paused:
@@ -94,14 +101,14 @@ class Ganeti:
         self._rapi.do('PUT', f'/2/instances/{name}/tags', f'tag {name}', tag=f'{STARTED}{int(time.time())}')
         self._rapi.do('PUT', f'/2/instances/{name}/startup', f'start {name}')
 
-    def shutdown(self, node, seconds):
+    def shutdown(self, node: etree._Element, seconds: int) -> None:
         """Ask a guest to shut down; Ganeti destroys it after ``seconds``. No error where it is gone."""
         try:
             self._rapi.ask('PUT', f'/2/instances/{domain_name(node)}/shutdown', {'timeout': seconds})
         except Missing:
             return
 
-    def destroy(self, node):
+    def destroy(self, node: etree._Element) -> None:
         """Stop an instance at once and keep it; no error where it is gone."""
         name = domain_name(node)
         try:
@@ -109,7 +116,7 @@ class Ganeti:
         except Missing:
             return
 
-    def clear(self, cluster):
+    def clear(self, cluster: str) -> list[str]:
         """Remove every instance of a cluster, those that are being made too; their names."""
         while pending := [job for job in self._rapi.ask('GET', '/2/jobs', bulk=1)
                           if job['status'] not in ENDED and _makes(job, cluster)]:
@@ -120,7 +127,7 @@ class Ganeti:
         self._remove(names)
         return names
 
-    def _cancel(self, job):
+    def _cancel(self, job: Any) -> list:
         """Cancel a job, or wait until it has ended; its results where it succeeded, else []."""
         self._rapi.ask('DELETE', f'/2/jobs/{job}')
         try:
@@ -128,16 +135,17 @@ class Ganeti:
         except Failure:
             return []
 
-    def _remove(self, names):
+    def _remove(self, names: list[str]) -> None:
         jobs = {name: self._rapi.ask('DELETE', f'/2/instances/{name}', {'shutdown_timeout': 0}) for name in names}
         for name, job in jobs.items():
             self._rapi.follow(job, f'remove {name}')
 
-    def plan(self, root, folder, storages, publish):
+    def plan(self, root: etree._Element, folder: str, storages: dict[str, Storage],
+              publish: Callable[[], None]) -> Plan:
         """How Ganeti makes the disks of a document's nodes: with their instances."""
         return instance.Plan(root, folder, self, storages[self.uri], self._settings, publish)
 
-    def create(self, instances):
+    def create(self, instances: list[dict]) -> dict[str, str]:
         """Make instances, placed by Ganeti's allocator, all or none; their nodes' URIs by name.
 
         Raises Shortage where there is not room for all.
@@ -157,7 +165,7 @@ class Ganeti:
             self._undo(placing)
             raise
 
-    def _undo(self, placing):
+    def _undo(self, placing: Any) -> None:
         """Remove what the job of a placement made, or would have."""
         for told in self._cancel(placing):
             for _, job in told['jobs']:
@@ -166,12 +174,12 @@ class Ganeti:
             self._remove([name for name in told['allocatable'] if name in there])
 
 
-def _tagged(tags, kind):
+def _tagged(tags: Iterable[str], kind: str) -> str | None:
     """What a tag says, None where there is none of its kind."""
     return next((tag[len(kind):] for tag in tags if tag.startswith(kind)), None)
 
 
-def _makes(job, cluster):
+def _makes(job: dict, cluster: str) -> bool:
     """Whether a job makes instances of a cluster."""
     made = [one for operation in job['ops'] for one in (operation, *operation.get('instances', ()))]
     return any(_tagged(one.get('tags') or (), CLUSTER) == cluster for one in made)

@@ -1,5 +1,7 @@
 """The instances of Ganeti that a cluster's nodes become, and what Ganeti is asked for to make them."""
 import os
+from collections.abc import Callable
+from typing import Any
 
 from lxml import etree
 
@@ -7,6 +9,8 @@ from ..document import attachment, permit, tree
 from ..document.tree import domain_name
 from ..system.failure import Failure
 from ..system.lock import exclusive
+from ..system.settings import Settings
+from .protocol import Storage
 
 CLUSTER = 'pragma_boot:cluster:'
 """The tag that names the cluster of an instance."""
@@ -33,7 +37,8 @@ class Plan:
     Ganeti's OS definition copies the staged image to the instance's disk and writes the node's files into it.
     """
 
-    def __init__(self, root, folder, engine, storage, settings, publish):
+    def __init__(self, root: etree._Element, folder: str, engine: Any, storage: Storage,
+                  settings: Settings, publish: Callable[[], None]) -> None:
         self._root = root
         self._folder = folder
         self._engine = engine
@@ -41,7 +46,7 @@ class Plan:
         self._settings = settings
         self._publish = publish
 
-    def carry_out(self, nodes, jobs):
+    def carry_out(self, nodes: list[etree._Element], jobs: int) -> dict[str, etree._Element]:
         """Have Ganeti make the instances of ``nodes``, all or none, and set the nodes' hosts.
 
         Returns their <disk>s by the nodes' names. Raises Failure and Shortage.
@@ -60,7 +65,7 @@ class Plan:
         return {node.get('name'): etree.Element('disk', path=f'/run/ganeti/instance-disks/{domain_name(node)}:0',
                                                 format='raw') for node in nodes}
 
-    def _instance(self, node):
+    def _instance(self, node: etree._Element) -> dict:
         """The request for one node's instance (OpInstanceCreate)."""
         name, image = domain_name(node), tree.image(self._root, node.get('role'))
         if name != name.lower():
@@ -77,7 +82,7 @@ class Plan:
                 'name_check': False, 'ip_check': False, 'conflicts_check': False,
                 'tags': [f"{CLUSTER}{node.getparent().get('name')}"]}
 
-    def _hypervisor(self, node):
+    def _hypervisor(self, node: etree._Element) -> dict:
         """Hypervisor parameters, after what is permitted of the author's <domain>."""
         author = permit.permitted(tree.domain(self._root, node.get('role')))
         bus = author.xpath('string(devices/disk/target/@bus)') or 'virtio'
@@ -97,7 +102,7 @@ class Plan:
                              '-device isa-serial,chardev=pragma'}
 
 
-def _nic(interface):
+def _nic(interface: etree._Element) -> dict[str, str]:
     """The request for an interface on a bridge of Ganeti's nodes."""
     bridge = attachment.of(interface).linux_bridge()
     if not bridge:

@@ -3,6 +3,7 @@ import functools
 import os
 import pwd
 import re
+from collections.abc import Callable, Iterable
 
 from lxml import etree
 
@@ -10,9 +11,21 @@ from ..document.tree import domain_name
 from ..image import injection
 from ..system import process, workers
 from ..system.failure import Failure
-from . import acceleration, domain, session, storage
+from ..system.settings import Settings
+from . import domain, probe, session, storage
 from .domain import METADATA
-from .protocol import ACTIVE, FAILED, PAUSED, RUNNING, STOPPED, UNKNOWN, Domain
+from .protocol import (
+    ACTIVE,
+    FAILED,
+    PAUSED,
+    RUNNING,
+    STOPPED,
+    UNKNOWN,
+    Domain,
+    Folders,
+    Plan,
+    Storage,
+)
 
 STATES = {1: RUNNING, 2: RUNNING, 3: PAUSED, 4: RUNNING, 5: STOPPED, 6: FAILED, 7: STOPPED}
 """virDomainState: running, blocked, paused, in shutdown, shut off, crashed, suspended to disk."""
@@ -24,14 +37,14 @@ DESTROYED_AT_ONCE = 8
 class Libvirt:
     """One libvirt URI."""
 
-    def __init__(self, uri, settings):
+    def __init__(self, uri: str, settings: Settings) -> None:
         self.uri = uri
         self._settings = settings
-        self._connection = None
+        self._connection = ''
 
     def virsh(self, *command, input=None, statuses=(0,)):
         """Run one virsh command; the CompletedProcess. Raises Failure in libvirt's words."""
-        if self._connection is None:
+        if not self._connection:
             self._connection = session.connection(self.uri, self._settings['session_user'])
         done = process.run(['virsh', '-q', '-c', self._connection, *command],
                            f"libvirt at '{self.uri}'", input=input, statuses=(0, 1))
@@ -42,17 +55,17 @@ class Libvirt:
         return done
 
     @property
-    def server(self):
+    def server(self) -> str:
         """The [user@]name of the server in the URI; '' for this machine."""
-        return re.match('[a-z0-9+]+://([^/:]*)', self.uri)[1]
+        return self.uri.partition('://')[2].partition('/')[0].partition(':')[0]
 
-    def give(self, path):
+    def give(self, path: str) -> None:
         """Give a file to the user that QEMU runs as on this host, and to nobody else."""
         if self._user:
             os.chown(path, *self._user)
         os.chmod(path, 0o600)
 
-    def admit(self, folder):
+    def admit(self, folder: str) -> None:
         """Let the user that QEMU runs as into a folder; raises Failure where that user cannot reach it."""
         user = self._user
         if user is None:
@@ -68,7 +81,7 @@ class Libvirt:
                           f"'{folder}': choose a temporary_directory in folders that every user may enter")
 
     @functools.cached_property
-    def _user(self):
+    def _user(self) -> tuple[int, int] | None:
         """The user and group ids that QEMU runs as where they are not ours, else None."""
         if os.geteuid() != 0:
             return None
@@ -80,16 +93,17 @@ class Libvirt:
         ids = re.fullmatch(r'\+(\d+):\+(\d+)', label or '')
         return (int(ids[1]), int(ids[2])) if ids and int(ids[1]) else None
 
-    def capacity(self):
+    def capacity(self) -> tuple[int, int]:
         """CPUs, and memory in KiB, that the host has in all."""
         # nodeinfo's own memory leaves out memory that was plugged in after the boot (libvirt 9).
         answer = self.virsh('nodeinfo; nodememstats').stdout.decode()
-        return (int(re.search(r'^CPU\(s\):\s+(\d+)', answer, re.M)[1]),
-                int(re.search(r'^total\s*:\s+(\d+) KiB', answer, re.M)[1]))
+        return (int(re.findall(r'^CPU\(s\):\s+(\d+)', answer, re.M)[0]),
+                int(re.findall(r'^total\s*:\s+(\d+) KiB', answer, re.M)[0]))
 
-    def domains(self, nodes=None):
+    def domains(self, nodes: list[etree._Element] | None = None) -> dict[str, Domain]:
         """The Domain of each domain by its name: all, ours or not."""
-        domains, name = {}, None
+        domains: dict[str, dict[str, str]] = {}
+        name = None
         answer = self.virsh('domstats', '--raw', '--state', '--vcpu', '--balloon').stdout.decode()
         for line in answer.splitlines():
             line = line.strip()
@@ -103,28 +117,29 @@ class Libvirt:
                              int(facts.get('vcpu.maximum', 0)), int(facts.get('balloon.maximum', 0)), self.uri)
                 for name, facts in domains.items()}
 
-    def _mark(self, name):
+    def _mark(self, name: str) -> etree._Element | None:
         """The <pragma:node> in the metadata of a domain, by its name; None where the domain is not ours."""
         domain = etree.fromstring(self.virsh('dumpxml', '--domain', name).stdout)
         return domain.find(f'metadata/{{{METADATA}}}node')
 
-    def _cluster_of(self, name):
+    def _cluster_of(self, name: str) -> str | None:
         mark = self._mark(name)
         return mark.get('cluster') if mark is not None else None
 
-    def cluster_of(self, node):
+    def cluster_of(self, node: etree._Element) -> str | None:
         """The cluster that the node's domain says it belongs to; None where the domain is not ours."""
         return self._cluster_of(domain_name(node))
 
-    def started(self, node):
+    def started(self, node: etree._Element) -> int:
         """When the node's domain was started, in seconds since the epoch."""
-        return int(self._mark(domain_name(node)).get('started'))
+        mark = self._mark(domain_name(node))
+        return int(mark.get('started')) if mark is not None else 0
 
-    def probe(self):
+    def probe(self) -> str | None:
         """None where guests run under KVM, else the reason why they do not."""
-        return acceleration.probe(self)
+        return probe.kvm(self)
 
-    def storage(self, ledger, node=None):
+    def storage(self, ledger: Folders, node: etree._Element | None = None) -> Storage:
         """A storage pool, or the clusters' own folders: as the node's <disk> says, else as the settings do."""
         if node is None:
             _, pool = self._settings.kind('storage', ('shared', 'pool:'))
@@ -132,15 +147,18 @@ class Libvirt:
             pool = node.xpath('string(disk/@pool)')
         return storage.Pool(self, pool) if pool else storage.Shared(self, ledger)
 
-    def definition(self, root, node, acceleration, console, started):
+    def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
+                    console: str, started: float) -> etree._Element:
         """The libvirt <domain> of a node."""
         return domain.build(root, node, acceleration, console, started)
 
-    def plan(self, root, folder, storages, publish):
+    def plan(self, root: etree._Element, folder: str, storages: dict[str, Storage],
+              publish: Callable[[], None]) -> Plan:
         """How the disks of a document's nodes are made: here, as overlays."""
         return injection.Plan(root, folder, storages)
 
-    def start(self, node, define, paused=False, validate=True, known=False):
+    def start(self, node: etree._Element, define: Callable[[], etree._Element],
+               paused: bool = False, validate: bool = True, known: bool = False) -> None:
         """Define the node's domain and start it; one that does not start does not stay defined."""
         name = domain_name(node)
         if known:
@@ -155,18 +173,18 @@ class Libvirt:
             self.virsh('undefine', '--domain', name, statuses=(0, 1))
             raise
 
-    def shutdown(self, node, seconds):
+    def shutdown(self, node: etree._Element, seconds: int) -> None:
         """Press the guest's ACPI power button; no error where its domain is gone."""
         self.virsh('shutdown', '--domain', domain_name(node), '--mode', 'acpi', statuses=(0, 1))
 
-    def destroy(self, node):
+    def destroy(self, node: etree._Element) -> None:
         """Stop the node's domain at once and keep its definition; no error where it is gone."""
         self._destroy(domain_name(node))
 
-    def _destroy(self, name):
+    def _destroy(self, name: str) -> None:
         self.virsh('destroy', '--domain', name, statuses=(0, 1))
 
-    def clear(self, cluster):
+    def clear(self, cluster: str) -> list[str]:
         """Destroy and undefine every domain of a cluster, half-made ones too; their names."""
         # By the domains' metadata, not the document's nodes: a half-made cluster has no document.
         names = [name for name in sorted(self.domains())
@@ -174,9 +192,9 @@ class Libvirt:
         self._undefine(names)
         return names
 
-    def _undefine(self, names):
+    def _undefine(self, names: Iterable[str]) -> None:
         """Destroy and undefine domains by their names; raises Failure for one that stays."""
-        def undefine(name):
+        def undefine(name: str) -> None:
             self._destroy(name)
             self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
         workers.each(undefine, names, DESTROYED_AT_ONCE)

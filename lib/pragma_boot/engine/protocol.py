@@ -3,7 +3,8 @@
 An engine is where domains run and how they are asked about. A node is a <node> of a document; its domain is
 named CLUSTER-NODE (tree.domain_name). Every method raises Failure where the engine does not answer or refuses.
 """
-from typing import Callable, NamedTuple, Optional, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from lxml import etree
 
@@ -89,19 +90,19 @@ class Engine(Protocol):
     def capacity(self) -> tuple:
         """CPUs, and memory in KiB, that the engine has in all."""
 
-    def domains(self, nodes: Optional[list] = None) -> dict:
+    def domains(self, nodes: list | None = None) -> dict:
         """The Domain of each domain by its name: at least those of ``nodes``; all, ours or not, where None."""
 
-    def cluster_of(self, node: etree._Element) -> Optional[str]:
+    def cluster_of(self, node: etree._Element) -> str | None:
         """The cluster that the node's domain says it belongs to; None where the domain is not ours."""
 
     def started(self, node: etree._Element) -> int:
         """When the node's domain was started, in seconds since the epoch."""
 
-    def probe(self) -> Optional[str]:
+    def probe(self) -> str | None:
         """None where guests run under KVM, else the reason why they do not."""
 
-    def storage(self, ledger: Folders, node: Optional[etree._Element] = None) -> Storage:
+    def storage(self, ledger: Folders, node: etree._Element | None = None) -> Storage:
         """The Storage that the node's disk is in; without a node, that of new disks by the site's settings."""
 
     def definition(self, root: etree._Element, node: etree._Element, acceleration: str, console: str,

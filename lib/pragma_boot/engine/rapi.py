@@ -4,6 +4,7 @@ import os
 import re
 import ssl
 import time
+from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
@@ -29,7 +30,7 @@ class Missing(Failure):
     """There is nothing of that name."""
 
 
-def credentials(path):
+def credentials(path: str) -> list[str]:
     """The user and password in a file, which only its owner may read; raises Failure."""
     try:
         with open(path, encoding='utf-8') as file:
@@ -49,7 +50,7 @@ def credentials(path):
 class Rapi:
     """The REST API of the master that ``uri``, ganeti://MASTER[:PORT], names."""
 
-    def __init__(self, uri, credentials_file, ca_file):
+    def __init__(self, uri: str, credentials_file: str, ca_file: str) -> None:
         self._subject = f"Ganeti at '{uri}'"
         self._credentials_file = credentials_file
         server = uri.removeprefix('ganeti://')
@@ -65,11 +66,11 @@ class Rapi:
             timeout=urllib3.Timeout(connect=10, read=SECONDS),
             headers={**urllib3.make_headers(basic_auth=user), 'Content-Type': 'application/json'})
 
-    def failure(self, message, kind=Failure):
+    def failure(self, message: str, kind: type[Failure] = Failure) -> Failure:
         """A Failure of this master's."""
         return kind(f'{self._subject}: {message}')
 
-    def ask(self, method, path, body=None, **query):
+    def ask(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """The answer to one request, of JSON; raises Failure, Missing where there is no such thing."""
         try:
             answer = self._pool.request(method, f"{self._base}{path}{'?' if query else ''}{urlencode(query)}",
@@ -86,7 +87,7 @@ class Rapi:
             raise self.failure(f'{method} {path}: {_line(reason)}', Missing if answer.status == 404 else Failure)
         return told
 
-    def follow(self, job, what):
+    def follow(self, job: Any, what: str) -> Any:
         """Wait until a job ends; its opcodes' results. Raises Failure, or Shortage, that names it."""
         pause, most = POLL_SECONDS
         while (told := self.ask('GET', f'/2/jobs/{job}'))['status'] not in ENDED:
@@ -100,17 +101,18 @@ class Rapi:
         raise self.failure(f"job {job} ({what}) ended with {told['status']}: {'; '.join(reasons)}",
                            Shortage if short else Failure)
 
-    def do(self, method, path, what, body=None, **query):
+    def do(self, method: str, path: str, what: str, body: Any = None,
+            **query: Any) -> Any:
         """Submit a request that begins a job, and follow that."""
         return self.follow(self.ask(method, path, body, **query), what)
 
 
-def _words(error):
+def _words(error: Exception) -> str:
     """What went wrong with a connection, without the objects that it went wrong with."""
     return _line(re.sub(r'^(<.*?>|HTTPS?Connection\w*\(.*?\)): ', '', str(error.args[-1] if error.args else error)))
 
 
-def _line(reason):
+def _line(reason: object) -> str:
     """The words of a job's or a server's error on one line."""
     if isinstance(reason, (list, tuple)):
         reason = ' '.join(map(str, reason))

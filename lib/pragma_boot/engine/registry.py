@@ -1,12 +1,15 @@
 """The engines of a site, each by its URI. The one table of engines."""
 import importlib
 import re
-from typing import Any, Callable, Iterable, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from lxml import etree
 
 from ..system import log, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
-from .protocol import Engine
+from .protocol import Engine, Folders, Storage
 
 
 class Kind(NamedTuple):
@@ -67,6 +70,19 @@ class Engines:
             module = importlib.import_module(f'.{kind.module}', __package__)
             self._engines[uri] = getattr(module, kind.name)(uri, self._settings)
         return self._engines[uri]
+
+    def storage(self, node: etree._Element, ledger: Folders) -> Storage:
+        """The Storage that a node's disk is in."""
+        return self[node.get('host')].storage(ledger, node)
+
+    def by_storage(self, nodes: Iterable[etree._Element],
+                   ledger: Folders) -> list[tuple[Storage, list[etree._Element]]]:
+        """Pairs of a Storage and those of ``nodes`` that are in it."""
+        groups: dict[tuple, tuple[Storage, list]] = {}
+        for node in nodes:
+            storage = self.storage(node, ledger)
+            groups.setdefault(storage.key, (storage, []))[1].append(node)
+        return list(groups.values())
 
     def ask(self, hosts: Iterable[str], question: Callable[[Engine], Any]) -> dict[str, Any]:
         """Put ``question`` to the engine of each host, several at a time.

@@ -21,7 +21,7 @@ IDLE_SECONDS = 120
 """What libvirt gives the session daemons that it starts itself."""
 
 
-def account(user):
+def account(user: str) -> pwd.struct_passwd:
     """The passwd entry of the session's user; raises Failure."""
     try:
         return pwd.getpwnam(user)
@@ -30,7 +30,7 @@ def account(user):
                       'in site_conf.conf') from None
 
 
-def connection(uri, user):
+def connection(uri: str, user: str) -> str:
     """The URI that reaches ``uri`` from here, whose daemon is started where it is root's session."""
     if uri != URI or os.geteuid() != 0:
         return uri
@@ -43,7 +43,7 @@ def connection(uri, user):
     return f'qemu+unix:///session?socket={path}'
 
 
-def _answers(path):
+def _answers(path: str) -> bool:
     import socket
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
         try:
@@ -53,7 +53,7 @@ def _answers(path):
     return True
 
 
-def _start(user):
+def _start(user: pwd.struct_passwd) -> None:
     for folder in (HOME, RUNTIME):
         os.makedirs(folder, exist_ok=True)
         os.chown(folder, user.pw_uid, user.pw_gid)

@@ -4,6 +4,8 @@ Each class is a protocol.Storage; an engine chooses which.
 """
 import os
 import re
+from collections.abc import Iterable
+from typing import Any
 
 from lxml import etree
 
@@ -12,126 +14,116 @@ from ..system import process
 from ..system.failure import Failure
 from ..system.lock import exclusive
 from . import console
+from .protocol import Folders, Tail
 
 VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 <allocation>0</allocation><target><format type='raw'/>
 <permissions><mode>{mode}</mode></permissions></target></volume>"""
 
 
-def of(node, engines, ledger):
-    """The Storage that a node's disk is in."""
-    return engines[node.get('host')].storage(ledger, node)
-
-
-def by_storage(nodes, engines, ledger):
-    """Pairs of a Storage and those of ``nodes`` that are in it."""
-    groups = {}
-    for node in nodes:
-        storage = of(node, engines, ledger)
-        groups.setdefault(storage.key, (storage, []))[1].append(node)
-    return list(groups.values())
-
-
 class Shared:
     """The cluster's own folder: on this machine, or under the same path on every host."""
 
-    def __init__(self, engine, ledger):
+    def __init__(self, engine: Any, ledger: Folders) -> None:
         self._engine = engine
         self._ledger = ledger
         self.key = engine.uri, None
 
-    def _folder(self, node):
+    def _folder(self, node: etree._Element) -> str:
         return self._ledger.folder(node.getparent().get('name'))
 
-    def prepare(self, folder):
+    def prepare(self, folder: str) -> None:
         """Let the user that QEMU runs as into the cluster's folder."""
         self._engine.admit(folder)
 
-    def receive(self, path):
+    def receive(self, path: str) -> str:
         """The path itself: the image is on this machine or on storage that the host shares."""
         return path
 
-    def keep(self, draft, node, backing):
+    def keep(self, draft: str, node: etree._Element, backing: str) -> etree._Element:
         """Make the finished overlay ``draft`` the node's disk; its <disk>."""
         path = os.path.join(self._folder(node), f"{node.get('name')}.qcow2")
         self._engine.give(draft)
         os.replace(draft, path)
         return etree.Element('disk', path=path, format='qcow2')
 
-    def lacking(self, nodes):
+    def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` whose disk does not exist."""
         return [node for node in nodes if node.find('disk') is None
                 or not os.path.exists(node.find('disk').get('path'))]
 
-    def console(self, node):
+    def console(self, node: etree._Element) -> str:
         """The path of the node's console log on its host."""
         return console.path(self._folder(node), node.get('name'))
 
-    def empty_console(self, node):
+    def empty_console(self, node: etree._Element) -> None:
         """Begin the node's console log anew."""
         # libvirt would make it anew in a folder that its user cannot write to.
         with open(self.console(node), 'wb'):
             pass
         self._engine.give(self.console(node))
 
-    def consoles(self, nodes):
+    def consoles(self, nodes: list[etree._Element]) -> dict[etree._Element, bytes]:
         """The end of each node's console log: bytes by node."""
         return {node: console.read(self.console(node)) for node in nodes}
 
-    def tail(self, node):
+    def tail(self, node: etree._Element) -> Tail:
         """The node's console log, to be read as it grows."""
         return console.Tail(self.console(node))
 
-    def remove(self, cluster):
+    def remove(self, cluster: str) -> None:
         """Nothing: the ledger removes the cluster's folder."""
 
 
 class WithInstances(Shared):
     """Disks that the engine makes and removes with their instances; console logs in the cluster's folder."""
 
-    def lacking(self, nodes):
+    def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` that have no instance."""
         instances = self._engine.domains()
         return [node for node in nodes if node.find('disk') is None or domain_name(node) not in instances]
 
 
+NO_CONSOLE = "node '{}' has no console log: an external driver booted it"
+
+
 class Elsewhere:
     """Disks and consoles that only an external driver knows."""
 
-    def __init__(self, engine):
+    def __init__(self, engine: Any) -> None:
         self.key = engine.uri, None
 
-    def prepare(self, folder):
+    def prepare(self, folder: str) -> None:
         """Nothing."""
 
-    def receive(self, path):
+    def receive(self, path: str) -> str:
         """The path itself."""
         return path
 
-    def keep(self, draft, node, backing):
+    def keep(self, draft: str, node: etree._Element, backing: str) -> etree._Element:
         """Raises Failure: only the driver makes disks."""
         raise Failure(f"the driver of node '{node.get('name')}' makes its disk itself")
 
-    def lacking(self, nodes):
+    def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """None: the driver made the disks."""
         return []
 
-    def console(self, node):
+    def console(self, node: etree._Element) -> str:
         """Raises Failure: there is no console log."""
-        raise Failure(f"node '{node.get('name')}' has no console log: an external driver booted it")
+        raise Failure(NO_CONSOLE.format(node.get('name')))
 
-    def empty_console(self, node):
+    def empty_console(self, node: etree._Element) -> None:
         """Nothing."""
 
-    def consoles(self, nodes):
+    def consoles(self, nodes: list[etree._Element]) -> dict[etree._Element, bytes]:
         """Nothing of each node."""
         return dict.fromkeys(nodes, b'')
 
-    def tail(self, node):
+    def tail(self, node: etree._Element) -> Tail:
         """Raises Failure: there is no console log."""
-        return self.console(node)
+        raise Failure(NO_CONSOLE.format(node.get('name')))
 
-    def remove(self, cluster):
+    def remove(self, cluster: str) -> None:
         """Nothing: the driver's ``clean`` did."""
 
 
@@ -141,39 +133,39 @@ class Pool:
     Names have no '_', so that a volume's name identifies cluster and node.
     """
 
-    def __init__(self, engine, pool):
+    def __init__(self, engine: Any, pool: str) -> None:
         self._engine = engine
         self._pool = pool
         self.key = engine.uri, pool
 
-    def _volumes(self):
+    def _volumes(self) -> dict[str, str]:
         """The paths of the pool's volumes by their names."""
         output = self._engine.virsh('vol-list', '--pool', self._pool).stdout.decode()
         return dict(line.split(None, 1) for line in map(str.strip, output.splitlines()) if ' ' in line)
 
-    def _create(self, name, size, mode):
+    def _create(self, name: str, size: int, mode: str) -> None:
         """Make an empty volume of ``size`` bytes; an old one of that name is replaced."""
         self._delete([name])
         self._engine.virsh('vol-create', '--pool', self._pool, '/dev/stdin',
                          input=VOLUME.format(name=name, size=size, mode=mode).encode())
 
-    def _delete(self, names):
+    def _delete(self, names: Iterable[str]) -> None:
         """Delete volumes; one that does not exist is no error."""
         there = self._volumes()
         for name in names:
             if name in there:
                 self._engine.virsh('vol-delete', '--pool', self._pool, name)
 
-    def _upload(self, path, name, mode):
+    def _upload(self, path: str, name: str, mode: str) -> str:
         """Make a volume with the content of a file; its path on the host."""
         self._create(name, os.path.getsize(path), mode)
         self._engine.virsh('vol-upload', '--sparse', '--pool', self._pool, name, path)
         return self._engine.virsh('vol-path', '--pool', self._pool, name).stdout.decode().strip()
 
-    def prepare(self, folder):
+    def prepare(self, folder: str) -> None:
         """Nothing: the host does not read the cluster's folder."""
 
-    def receive(self, path):
+    def receive(self, path: str) -> str:
         """Upload a staged image to the pool, once; the path of its volume.
 
         libvirt cannot rename a volume, so that a second, empty volume marks the first as complete.
@@ -189,11 +181,11 @@ class Pool:
             self._create(whole, 0, '0444')
             return there
 
-    def _size(self, name):
+    def _size(self, name: str) -> int:
         output = self._engine.virsh('vol-info', '--bytes', '--pool', self._pool, name).stdout.decode()
-        return int(re.search(r'Capacity:\s+(\d+)', output)[1])
+        return int(re.findall(r'Capacity:\s+(\d+)', output)[0])
 
-    def keep(self, draft, node, backing):
+    def keep(self, draft: str, node: etree._Element, backing: str) -> etree._Element:
         """Upload the finished overlay ``draft`` as the node's disk; its <disk>."""
         process.run(['qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', 'raw', '-b', backing, draft],
                     f"cannot rebase '{draft}'")
@@ -201,22 +193,22 @@ class Pool:
         os.unlink(draft)
         return etree.Element('disk', path=path, format='qcow2', backing=backing, pool=self._pool)
 
-    def lacking(self, nodes):
+    def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` whose disk does not exist."""
         volumes = self._volumes()
         return [node for node in nodes
                 if node.find('disk') is None or f'{_stem(node)}.qcow2' not in volumes]
 
-    def console(self, node):
+    def console(self, node: etree._Element) -> str:
         """The path of the node's console log on its host."""
         return os.path.join(os.path.dirname(node.find('disk').get('path')),
                             f'{_stem(node)}.console.log')
 
-    def empty_console(self, node):
+    def empty_console(self, node: etree._Element) -> None:
         """Begin the node's console log anew."""
         self._create(f'{_stem(node)}.console.log', 0, '0600')
 
-    def consoles(self, nodes):
+    def consoles(self, nodes: list[etree._Element]) -> dict[etree._Element, bytes]:
         """The end of each node's console log, read by one connection: bytes by node."""
         # A random separator, which no guest can know.
         mark = os.urandom(16).hex()
@@ -225,11 +217,11 @@ class Pool:
         output = self._engine.virsh(script, statuses=(0, 1)).stdout
         return dict(zip(nodes, output.split(mark.encode())))
 
-    def tail(self, node):
+    def tail(self, node: etree._Element) -> Tail:
         """The node's console log, to be read as it grows."""
         return VolumeTail(self._engine, self._pool, f'{_stem(node)}.console.log')
 
-    def remove(self, cluster):
+    def remove(self, cluster: str) -> None:
         """Remove disks and consoles of a cluster that has no domain any more."""
         self._delete([name for name in self._volumes() if name.startswith(f'{cluster}_')])
 
@@ -237,15 +229,15 @@ class Pool:
 class VolumeTail:
     """A console log that is a volume of a pool, read as it grows."""
 
-    seconds = 2
+    seconds = 2.0
     """Between two reads: each one is a connection to the host."""
 
-    def __init__(self, engine, pool, name):
+    def __init__(self, engine: Any, pool: str, name: str) -> None:
         self._engine = engine
         self._words = '--pool', pool, name, '/dev/stdout'
         self._position = 0
 
-    def read(self):
+    def read(self) -> bytes:
         """What was added since the last call; the first time the whole log."""
         # Status 1: a node that was never started has no volume.
         data = self._engine.virsh('vol-download', *self._words, '--offset', str(self._position),
@@ -254,5 +246,5 @@ class VolumeTail:
         return data
 
 
-def _stem(node):
+def _stem(node: etree._Element) -> str:
     return f"{node.getparent().get('name')}_{node.get('name')}"

@@ -2,6 +2,7 @@
 import os
 import re
 from collections.abc import Collection
+from typing import NoReturn
 
 from .. import ROOT
 from .failure import Failure, cause
@@ -87,7 +88,7 @@ class Settings:
     def __getitem__(self, key):
         return self._values[key]
 
-    def refuse(self, key, wanted):
+    def refuse(self, key: str, wanted: str) -> NoReturn:
         """Raise the Failure that a setting is not what it must be."""
         raise Failure(f"{self.path}: {key} must be {wanted}, not '{self[key]}'")
 

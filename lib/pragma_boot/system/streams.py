@@ -1,11 +1,11 @@
 """The standard streams of a filter: read to a limit, written whole."""
 import os
-from typing import BinaryIO, Optional
+from typing import BinaryIO
 
 from .failure import Failure, cause
 
 
-def read(stream: Optional[BinaryIO], maximum: int, subject: str) -> bytes:
+def read(stream: BinaryIO | None, maximum: int, subject: str) -> bytes:
     """All bytes of ``stream``, at most ``maximum``; raises Failure for a closed, empty or longer one."""
     if stream is None:
         raise Failure('standard input is closed')
@@ -19,7 +19,7 @@ def read(stream: Optional[BinaryIO], maximum: int, subject: str) -> bytes:
     return data
 
 
-def write(stdout: Optional[BinaryIO], data: bytes) -> None:
+def write(stdout: BinaryIO | None, data: bytes) -> None:
     """Write all of ``data``; raises Failure where the output is closed or full."""
     if stdout is None:
         raise Failure('standard output is closed')
