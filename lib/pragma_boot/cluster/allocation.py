@@ -64,8 +64,8 @@ def place(nodes: list[tuple[int, int]], free: list[Free]) -> list[str] | None:
             for place in sorted(free, key=lambda place: (-place.cpus, place.host))}
     chosen = []
     for count, kib in nodes:
-        host = next((place for place in left.values() if place.cpus >= count and place.memory >= kib),
-                    None)
+        host = next((place for place in left.values()
+                     if place.cpus >= count and place.memory >= kib), None)
         if host is None:
             return None
         left[host.host] = host._replace(cpus=host.cpus - count, memory=host.memory - kib)
@@ -112,11 +112,15 @@ def private_attachment(settings: Settings, address: str, netmask: str, taken: po
 
 def public_interface(settings: Settings, name: str, taken: pool.Taken,
                        usable: Callable[[int], bool]) -> tuple[str, dict[str, str]]:
-    """The frontend's FQDN, and the attributes of its public <interface>; raises Shortage and Failure."""
+    """The frontend's FQDN, and the attributes of its public <interface>.
+
+    Raises Shortage and Failure.
+    """
     kind, network = attachment.choose(settings, 'public_network')
     if kind.pool:
         joined = kind(port=pool.port(settings, kind.pool, taken, usable))
-        return f"{name}.{settings['search'] or 'local'}", {**kind.guest, **joined.attributes()}
+        fqdn = f"{name}.{settings['search'] or 'local'}"
+        return fqdn, {**dict(kind.guest), **joined.attributes()}
     public = pool.public(settings, taken)
     return public.fqdn, {'ip': public.ip, 'netmask': settings['netmask'],
                          'gw': settings['gateway'], **kind(network).attributes()}
@@ -151,7 +155,7 @@ def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings:
     fqdn, public = public_interface(settings, name, taken, usable)
 
     cluster = etree.Element('cluster', name=name)
-    for index, ((count, size), host) in enumerate(zip(wanted, hosts)):
+    for index, ((count, size), host) in enumerate(zip(wanted, hosts, strict=True)):
         role = ROLES[index > 0]
         short = role if role == 'frontend' else f'{role}-{index - 1}'
         node = etree.SubElement(cluster, 'node', role=role, name=short,

@@ -1,4 +1,4 @@
-"""Capacity: what each engine of a site has left for new nodes, and which ports of this machine are free."""
+"""Capacity: what the engines of a site have left for new nodes; free ports of this machine."""
 import contextlib
 import socket
 from collections import defaultdict
@@ -15,26 +15,28 @@ from .allocation import Free
 
 
 class Capacity:
-    """What the site's engines say of themselves at one moment. One that does not answer is left out."""
+    """The capacity and domains of the site's engines, without those that do not answer."""
 
     def __init__(self, settings: Settings):
         uris = site_uris(settings)
         if len(uris) > 1 and attachment.choose(settings, 'private_network')[0].one_host:
-            settings.refuse('private_network', 'bridge:NAME or ovs:NAME where there are several hosts')
+            settings.refuse('private_network',
+                            'bridge:NAME or ovs:NAME where there are several hosts')
         self._settings = settings
         self._answers = Engines(settings).answers(
             uris, lambda engine: (engine.capacity(), engine.domains()))
 
     def free(self, documents: Iterable[etree._Element]) -> list[Free]:
-        """What is left on each engine beside the reservations of ``documents`` and all other domains."""
+        """What each engine has left beside ``documents``' reservations and all other domains."""
         reserved = _reservations(documents)
         return [self._free(uri, capacity, domains, reserved[uri])
                 for uri, (capacity, domains) in self._answers.items()]
 
     def _free(self, uri: str, capacity: tuple[int, int], domains: dict[str, Domain],
               reserved: dict[str, tuple[int, int]]) -> Free:
-        used = [*reserved.values(), *((domain.cpus, domain.memory) for name, domain in domains.items()
-                                      if name not in reserved)]
+        used = [*reserved.values(),
+                *((domain.cpus, domain.memory) for name, domain in domains.items()
+                  if name not in reserved)]
         cpus, memory = capacity
         settings = self._settings
         return Free(uri,
@@ -43,12 +45,14 @@ class Capacity:
                     memory - settings.size('reserved_memory') // 1024 - sum(kib for _, kib in used))
 
 
-def _reservations(documents: Iterable[etree._Element]) -> dict[str, dict[str, tuple[int, int]]]:
-    """The CPUs and memory in KiB of the nodes on each engine: {URI: {domain's name: (CPUs, memory)}}."""
+def _reservations(
+        documents: Iterable[etree._Element]) -> dict[str, dict[str, tuple[int, int]]]:
+    """The CPUs and memory in KiB of the nodes on each engine: {URI: {domain: (CPUs, memory)}}."""
     promised: dict[str, dict] = defaultdict(dict)
     for root in documents:
         for node in root.iterfind('cluster/node'):
-            promised[node.get('host')][domain_name(node)] = int(node.get('cpus')), int(node.get('memory'))
+            promised[node.get('host')][domain_name(node)] = (int(node.get('cpus')),
+                                                             int(node.get('memory')))
     return promised
 
 

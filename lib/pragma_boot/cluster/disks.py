@@ -10,7 +10,7 @@ from .ledger import Ledger
 
 
 def make(root: etree._Element, settings: Settings) -> None:
-    """Make the disks that a document's nodes lack, set each node's <disk>, and write the document to the ledger.
+    """Make the disks that nodes lack, set each node's <disk>, and write the document to the ledger.
 
     Raises Failure, and Shortage from an engine that places nodes itself.
     """
@@ -35,8 +35,8 @@ def make(root: etree._Element, settings: Settings) -> None:
         for place, some in engines.by_storage(tree.nodes(known), ledger):
             for node in place.lacking(some):
                 del existing[node.get('name')]
-        disks = {**existing, **plan.carry_out([node for node in nodes if node.get('name') not in existing],
-                                              settings.number('jobs'))}
+        lacking = [node for node in nodes if node.get('name') not in existing]
+        disks = {**existing, **plan.carry_out(lacking, settings.number('jobs'))}
         for node in nodes:
             tree.replace(node, 'disk', disks[node.get('name')])
         with ledger.changing():

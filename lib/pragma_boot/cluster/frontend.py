@@ -1,4 +1,4 @@
-"""How a frontend is reached: by its public address, or by a port of its host that leads to its sshd."""
+"""How a frontend is reached: by its public address, or by a port of its host."""
 import contextlib
 
 from lxml import etree
@@ -11,7 +11,10 @@ CONNECT_SECONDS = 5
 
 
 def _public(node: etree._Element) -> tuple[str, int | None] | None:
-    """The frontend's public address, and the port of its host that leads to it; None where it has no address."""
+    """The frontend's public address, and the port of its host that leads to its sshd.
+
+    None where it has no public address.
+    """
     public = interface(node, 'public')
     return None if public is None else (public.get('ip'), attachment.of(public).port)
 
@@ -43,8 +46,8 @@ def reachable(node: etree._Element, engine: Engine, port: int) -> bool:
 def answers(node: etree._Element, port: int) -> bool:
     """Whether a server answers on ``port`` of a ``reachable`` frontend now.
 
-    QEMU's user mode accepts a connection before the guest does. There the server's greeting is awaited:
-    sshd sends its own first (RFC 4253, section 4.2).
+    QEMU's user mode accepts a connection before the guest does. There the server's greeting is
+    awaited: sshd sends its own first (RFC 4253, section 4.2).
     """
     import socket
     address, forwarded = _public(node) or ('', None)

@@ -1,4 +1,4 @@
-"""The host keys of nodes, which their guests say on their consoles, as ssh is told of them."""
+"""The host keys that guests report on their consoles, as known_hosts files for ssh."""
 import contextlib
 import os
 import re
@@ -7,24 +7,25 @@ from ..engine import console
 from ..system import files
 
 KEY = re.compile(r'[a-z0-9@.-]+ [A-Za-z0-9+/]+=*')
-"""A type and a key in base64. A guest is not trusted to say one: nothing else gets into our file."""
+"""A type and a key in base64. Nothing else that a guest writes gets into our file."""
 
 
 def path(node, ledger):
-    """The known_hosts file of a node, in its cluster's folder, with which it goes."""
-    return os.path.join(ledger.folder(node.getparent().get('name')), f"{node.get('name')}.known_hosts")
+    """The path of a node's known_hosts file, in its cluster's folder."""
+    folder = ledger.folder(node.getparent().get('name'))
+    return os.path.join(folder, f"{node.get('name')}.known_hosts")
 
 
 def alias(node):
-    """The name of a node in that file: addresses and ports are used again by other clusters."""
+    """The node's name in that file. Its address and port may later belong to another cluster."""
     return f"{node.get('name')}.{node.getparent().get('name')}"
 
 
 def known(node, engines, ledger):
-    """Whether the known_hosts file is there, made from the console where it was not.
+    """Whether the node has a known_hosts file, which is made from its console log if necessary.
 
-    What a node said when it was first asked for stays until it is started again: a console's log
-    grows, and its beginning is thrown away.
+    The file stays until the node is started again: a console log grows, and its beginning is
+    discarded.
     """
     file = path(node, ledger)
     if os.path.exists(file):
@@ -37,6 +38,6 @@ def known(node, engines, ledger):
 
 
 def forget(node, ledger):
-    """Forget a node's key, as it is started, with what may be a new disk, and says its key again."""
+    """Remove a node's known_hosts file: the node reports its key again when it starts."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path(node, ledger))

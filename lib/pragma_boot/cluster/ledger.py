@@ -1,4 +1,4 @@
-"""The ledger of reservations: the folders TEMP/clusters/NAME with their document.xml, nothing else."""
+"""The ledger of reservations: the folders TEMP/clusters/NAME with their document.xml."""
 import contextlib
 import os
 import re
@@ -29,7 +29,7 @@ class Ledger:
             yield
 
     def alone(self, name):
-        """Hold a cluster's own lock, on its folder itself: nobody else makes its disks meanwhile."""
+        """Hold a cluster's own lock, on its folder: no other process makes its disks meanwhile."""
         return exclusive(self.folder(name), os.O_RDONLY | os.O_DIRECTORY)
 
     def folder(self, name):
@@ -76,11 +76,12 @@ class Ledger:
         return name
 
     def proposed_name(self, root):
-        """A new name after the document's entry in the database, else after the vc-in.xml's folder."""
+        """A new name, after the document's database entry, else after the vc-in.xml's folder."""
         source = root.find('source')
         if source is None:
             return self.free_name('cluster')
-        return self.free_name(source.get('name') or os.path.basename(os.path.dirname(source.get('path'))))
+        folder = os.path.basename(os.path.dirname(source.get('path')))
+        return self.free_name(source.get('name') or folder)
 
     def write(self, root):
         """Replace the document of its cluster, which must be there."""
@@ -120,7 +121,7 @@ class Ledger:
             os.rmdir(folder)
 
     def follow(self, moved):
-        """Enter the hosts of nodes that their engine moved to others; a cluster may be gone meanwhile."""
+        """Write the new hosts of nodes that were moved. Their cluster may be removed meanwhile."""
         hosts: dict[str, dict[str, str]] = {}
         for node in moved:
             hosts.setdefault(node.getparent().get('name'), {})[node.get('name')] = node.get('host')
@@ -137,7 +138,8 @@ class Ledger:
         name = tree.cluster(root).get('name')
         known = self.document(name) if self.has(name) else None
         if known is None:
-            raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': run vc-allocate")
+            raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': "
+                          'run vc-allocate')
         hosts = {node.get('name'): node.get('host') for node in tree.nodes(known)}
         for node in tree.nodes(root):
             there = hosts.get(node.get('name'), '')

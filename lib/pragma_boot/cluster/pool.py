@@ -1,7 +1,7 @@
-"""The pools of a site, of which each cluster gets its own part: addresses, names, MACs, ports, VLANs.
+"""The pools of a site: addresses, names, MACs, ports, VLANs. Each cluster gets its own part.
 
-Pure: the caller says what is taken. A pool that has nothing left raises Shortage with its name;
-a setting that is no pool raises Failure.
+Pure: the caller passes what is taken. An empty pool raises Shortage with its name. A setting that
+does not describe a pool raises Failure.
 """
 import ipaddress
 import re
@@ -54,8 +54,8 @@ def _subnet(address: str, netmask: str) -> ipaddress.IPv4Network:
 
 def _usable(subnet: ipaddress.IPv4Network) -> bool:
     """Whether hosts can have the addresses of a subnet (RFC 6890)."""
-    return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local or subnet.is_reserved
-                or subnet.network_address.packed[0] == 0)
+    return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local
+                or subnet.is_reserved or subnet.network_address.packed[0] == 0)
 
 
 def private_addresses(root: etree._Element, count: int) -> tuple[str, list[str]]:
@@ -73,7 +73,8 @@ def private_addresses(root: etree._Element, count: int) -> tuple[str, list[str]]
     frontend = ipaddress.IPv4Address(address)
     # ipaddress takes 0.0.255.255 for 255.255.0.0; and a subnet of everything has every route.
     if str(subnet.netmask) != netmask or subnet.prefixlen < 8 or not _usable(subnet):
-        raise Failure(f"line {network.sourceline}: '{address}' with netmask '{netmask}' is no private network")
+        raise Failure(f"line {network.sourceline}: '{address}' with netmask '{netmask}' "
+                      'is no private network')
     if subnet.prefixlen > 30 or frontend in (subnet.network_address, subnet.broadcast_address):
         raise Failure(f"line {network.sourceline}: '{address}' is no host's address in {subnet}")
     if count > subnet.num_addresses - 3:
@@ -112,9 +113,9 @@ def macs(settings: Settings, taken: Taken, count: int) -> list[str]:
 def _numbers(settings: Settings, key: str, least: int, most: int, example: str) -> range:
     """A setting that is a range of numbers, such as 22000-22999."""
     match = re.fullmatch('([0-9]{1,5})-([0-9]{1,5})', settings[key])
-    if match and least <= int(match[1]) <= int(match[2]) <= most:
-        return range(int(match[1]), int(match[2]) + 1)
-    settings.refuse(key, f'a range within {least}-{most}, such as {example}')
+    if not match or not least <= int(match[1]) <= int(match[2]) <= most:
+        settings.refuse(key, f'a range within {least}-{most}, such as {example}')
+    return range(int(match[1]), int(match[2]) + 1)
 
 
 def port(settings: Settings, key: str, taken: Taken, usable: Callable[[int], bool]) -> int:
@@ -158,7 +159,8 @@ def _publics(settings: Settings) -> list[Public]:
         if not is_address(ip) or not names.PATTERN.fullmatch(fqdn.strip()):
             settings.refuse('public_ips', 'pairs such as 192.0.2.10 vc0.example.org, with commas')
         if int(ipaddress.IPv4Address(ip)) not in hosts or ip == settings['gateway']:
-            raise Failure(f"{settings.path}: '{ip}' of public_ips is no guest's address in {subnet}")
+            raise Failure(f"{settings.path}: '{ip}' of public_ips is no guest's address "
+                          f'in {subnet}')
         pool.append(Public(ip, fqdn.strip()))
     if len({one.ip for one in pool}) < len(pool):
         settings.refuse('public_ips', 'addresses that differ')

@@ -12,7 +12,7 @@ from .ledger import Ledger
 
 
 class View:
-    """What the engines of some nodes report of them. Each engine is asked once for all of its nodes."""
+    """What the engines of some nodes report. Each engine is asked once for all of its nodes."""
 
     def __init__(self, engines: Engines, ledger: Ledger):
         self._engines = engines
@@ -24,13 +24,15 @@ class View:
     def look(self, some: list, ask: bool = True) -> dict[str, Failure]:
         """Look at ``some`` nodes now; without ``ask`` at their consoles only.
 
-        Returns the Failure of each engine that does not answer, by its URI; the state of its nodes is 'unknown'.
+        Returns the Failure of each engine that does not answer, by its URI. The state of its nodes
+        is 'unknown'.
         """
         if ask:
             groups: dict[str, list] = {}
             for node in some:
                 groups.setdefault(engine_uri(node.get('host')), []).append(node)
-            self._domains = self._engines.ask(groups, lambda engine: engine.domains(groups[engine.uri]))
+            self._domains = self._engines.ask(
+                groups, lambda engine: engine.domains(groups[engine.uri]))
         self._consoles = {}
         running = [node for node in some if self._runs(node)]
         for place, group in self._engines.by_storage(running, self._ledger):
@@ -91,7 +93,7 @@ class View:
 
 
 def view_of(documents: list, engines: Engines, ledger: Ledger) -> tuple[View, dict[str, Failure]]:
-    """The View of all nodes of documents, whose states are set, and the Failures of engines by URI."""
+    """The View of all nodes of documents, and the Failures of engines by URI. Sets the states."""
     view = View(engines, ledger)
     every = [node for root in documents for node in nodes(root)]
     failures = view.look(every)

@@ -1,7 +1,7 @@
 """Network attachments: how a node's interface is joined to a network, one class a kind.
 
-``choose`` reads the settings private_network and public_network, ``of`` an <interface> of a document. A new
-kind is a class here and its word in KINDS.
+``choose`` reads the settings private_network and public_network, ``of`` an <interface> of a
+document. A new kind is a class here and its word in KINDS.
 """
 
 from lxml import etree
@@ -21,7 +21,7 @@ class Attachment:
     one_host = False
     """Whether it joins nodes of one host only."""
 
-    guest: dict[str, str] = {}
+    guest: tuple[tuple[str, str], ...] = ()
     dns = ''
     """The guest's ip, netmask and gw, and its DNS server, for a kind that fixes them."""
 
@@ -52,7 +52,7 @@ class Attachment:
 
 
 class Socket(Attachment):
-    """A private network of multicast sockets on the loopback interface: needs no privilege, one host only."""
+    """A private network of multicast sockets on one host's loopback interface: no privilege."""
 
     pool = 'private_ports'
     one_host = True
@@ -75,7 +75,7 @@ class User(Attachment):
     """
 
     pool = 'ssh_ports'
-    guest = {'ip': '10.0.2.15', 'netmask': '255.255.255.0', 'gw': '10.0.2.2'}
+    guest = (('ip', '10.0.2.15'), ('netmask', '255.255.255.0'), ('gw', '10.0.2.2'))
     dns = '10.0.2.3'
 
     def attributes(self) -> dict[str, str]:
@@ -141,7 +141,7 @@ KINDS: dict[str, dict[str, type[Attachment]]] = {
 
 
 def choose(settings: Settings, key: str) -> tuple[type[Attachment], str]:
-    """The class that the setting ``key`` of KINDS chooses, and the name that it gives; raises Failure."""
+    """The class that the setting ``key`` of KINDS chooses, and the name in it; raises Failure."""
     word, name = settings.kind(key, KINDS[key])
     return KINDS[key][word], name
 

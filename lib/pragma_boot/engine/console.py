@@ -1,69 +1,72 @@
-"""A node's serial console, kept in its cluster's folder: where its guest says that it is ready."""
+"""Console logs of nodes: read, followed, and searched for what the guest part reports."""
 import contextlib
 import io
 import os
 import re
 
-MOST_BYTES = 4 << 20
-"""More than virtlogd keeps in one file before it begins the next (2 MiB, virtlogd.conf)."""
+MAXIMUM_BYTES = 4 << 20
+"""More than virtlogd writes to one file before it begins the next (2 MiB, virtlogd.conf(5))."""
 
 
 def path(folder: str, name: str) -> str:
-    """The console log of the node ``name`` in its cluster's folder."""
+    """The path of the console log of node ``name`` in its cluster's folder."""
     return os.path.join(folder, f'{name}.console.log')
 
 
 LINE = re.compile(rb'^pragma_boot: (ready|failed|hostkey) [^\s:]+:? *([^\r\n]*)\r*$', re.M)
-"""What the guest part says: ``pragma_boot: WORD NAME`` and what follows. The name is not asked for:
-a guest that could not read its document does not know it."""
+"""A line of the guest part: ``pragma_boot: WORD NAME`` and its text (images/guest/pragma-guest).
+
+The name is not compared: a guest that cannot read its document does not know its own.
+"""
 
 
 def read(log: str) -> bytes:
-    """The end of a console log that lies here, and of the one that virtlogd began before it."""
+    """The end of a console log on this machine, after the end of virtlogd's previous file."""
     data = b''
     for part in (f'{log}.0', log):
         try:
             with open(part, 'rb') as file:
-                data += file.read(MOST_BYTES) + b'\n'
+                data += file.read(MAXIMUM_BYTES) + b'\n'
         except FileNotFoundError:
             continue
     return data
 
 
 class Tail:
-    """A console log that lies here, read as it grows."""
+    """A console log on this machine, read as it grows."""
 
     seconds = 0.5
-    """How often it is worth reading."""
+    """Between two reads."""
 
     def __init__(self, log: str) -> None:
         self._log = log
         self._file: io.FileIO | None = None
 
     def read(self) -> bytes:
-        """What was added since the last time, bytes; the first time all that there is."""
+        """What was added since the last call; the first time the whole log."""
         if self._file is None:
             return self._all_of(f'{self._log}.0') + self._begin()
         data = self._file.read()
-        found = os.fstat(self._file.fileno())
-        if found.st_size < self._file.tell():
-            # vc-boot emptied it: the node was started again.
+        status = os.fstat(self._file.fileno())
+        if status.st_size < self._file.tell():
+            # vc-boot emptied the log: the node was started again.
             self._file.seek(0)
-        current = self._is_current(found)
+        current = self._is_current(status)
         data += self._file.read()
         return data if current else data + self._begin()
 
     def _begin(self) -> bytes:
-        """Open the log; what is in it now."""
+        """Open the log; its present content."""
         with contextlib.suppress(FileNotFoundError):
-            file = self._file = open(self._log, 'rb', buffering=0)
+            # Kept open: virtlogd may rename it.
+            file = self._file = open(self._log, 'rb', buffering=0)  # noqa: SIM115
             return file.read()
         return b''
 
-    def _is_current(self, found: os.stat_result) -> bool:
-        """Whether the open file still has the log's name: virtlogd begins another after 2 MiB."""
+    def _is_current(self, status: os.stat_result) -> bool:
+        """Whether the open file still has the log's name: virtlogd starts another after 2 MiB."""
         with contextlib.suppress(FileNotFoundError):
-            return os.path.samestat(found, os.stat(self._log))
+            return os.path.samestat(status, os.stat(self._log))
         return False
 
     @staticmethod
@@ -74,5 +77,5 @@ class Tail:
 
 
 def reports(data: bytes) -> dict[str, str]:
-    """What a guest reported on its console since vc-boot emptied it: {'ready': '', 'failed': reason, …}."""
+    """What a guest reported on its console: {'ready': '', 'failed': reason, 'hostkey': key}."""
     return {word.decode(): rest.decode(errors='replace') for word, rest in LINE.findall(data)}

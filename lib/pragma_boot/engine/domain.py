@@ -1,7 +1,7 @@
-"""The libvirt domain of a node: rebuilt for this host, with only what is allowed of its author's.
+"""The libvirt <domain> of a node, built anew for this site.
 
-Of an author's <domain> only what is permitted gets here, so that no path, address, bridge or device
-of another host, or a hostile one, survives.
+Of the image author's <domain> only the permitted elements are used (document.permit). No path,
+address, bridge or device of the author's reaches the host.
 """
 from lxml import etree
 
@@ -17,15 +17,15 @@ METADATA = 'urn:pragma_boot:node'
 """The namespace of the <metadata> that names a domain's cluster and node."""
 
 FIRST_SLOT = 0x10
-"""PCI slot of the first interface, above those that libvirt assigns; guests count interfaces by slot."""
+"""PCI slot of the first interface, above those that libvirt assigns; guests number them by slot."""
 
 
 def build(root: etree._Element, node: etree._Element, acceleration: str, console: str,
             started: float) -> etree._Element:
     """The <domain> of ``node``.
 
-    ``acceleration`` is 'kvm' or 'tcg', ``console`` the file of its serial console, ``started``
-    the time that its metadata tells, in seconds since the epoch.
+    ``acceleration`` is 'kvm' or 'tcg'. ``console`` is the path of the console log. ``started`` goes
+    into the metadata, in seconds since the epoch.
     """
     import uuid
     author = permitted(author_of(root, node.get('role')))
@@ -34,8 +34,9 @@ def build(root: etree._Element, node: etree._Element, acceleration: str, console
     domain = etree.Element('domain', type='kvm' if acceleration == 'kvm' else 'qemu',
                            nsmap={'qemu': QEMU})
     _add(domain, 'name', domain_name(node))
-    # MACs are given once in a site, so that this is as unique, and the same at every boot.
-    _add(domain, 'uuid', str(uuid.uuid5(uuid.NAMESPACE_URL, f"{domain_name(node)}/{interfaces[0].get('mac')}")))
+    # As unique as the MAC is in the site, and the same at every boot.
+    identity = f"{domain_name(node)}/{interfaces[0].get('mac')}"
+    _add(domain, 'uuid', str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
     metadata = etree.SubElement(domain, 'metadata')
     etree.SubElement(metadata, f'{{{METADATA}}}node', nsmap={'pragma': METADATA},
                      cluster=node.getparent().get('name'), name=node.get('name'),
@@ -71,13 +72,13 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
     disk = etree.SubElement(devices, 'disk', type='file', device='disk')
     etree.SubElement(disk, 'driver', name='qemu', type='qcow2')
     etree.SubElement(disk, 'source', file=node.find('disk').get('path'))
-    # Told, not probed: a guest that writes a qcow2 header into its disk stays in its disk.
+    # The format is stated, not probed: a guest may write a qcow2 header into its disk.
     backing = etree.SubElement(disk, 'backingStore', type='file')
     etree.SubElement(backing, 'format', type='raw')
     source = etree.SubElement(backing, 'source', file=node.find('disk').get('backing')
                               or image(root, node.get('role')).get('path'))
     if node.get('host') != session.URI:
-        # All nodes have it: it stays root's, and no QEMU may write to it.
+        # All nodes share the staged image: libvirt must not give it to QEMU's user.
         etree.SubElement(source, 'seclabel', model='dac', relabel='no')
     etree.SubElement(backing, 'backingStore')
     bus = author.xpath('string(devices/disk/target/@bus)') or 'virtio'
@@ -95,11 +96,12 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
 
 def _add_interfaces(domain: etree._Element, author: etree._Element,
                       interfaces: list[etree._Element], machine: str) -> None:
-    """Add the network interfaces, at PCI slots in the order by which the guest counts them.
+    """Add the network interfaces at ascending PCI slots.
 
-    Those of the embedded default become QEMU options, as libvirt's <interface> cannot express them.
+    Attachments that libvirt's <interface> cannot express become QEMU options.
     """
-    models = [interface.xpath('string(model/@type)') for interface in author.findall('devices/interface')]
+    models = [interface.xpath('string(model/@type)')
+              for interface in author.findall('devices/interface')]
     arguments = []
     for index, interface in enumerate(interfaces):
         model = next(iter(models[index:index + 1]), '') or 'virtio'
@@ -108,9 +110,9 @@ def _add_interfaces(domain: etree._Element, author: etree._Element,
         if joined.backend():
             network = interface.get('network')
             bus = 'pcie.0' if machine == 'q35' else 'pci.0'
-            arguments += ['-netdev', joined.backend(), '-device',
-                          f'{CARDS[model]},netdev={network},id=net-{network},'
-                          f"mac={interface.get('mac')},bus={bus},addr={slot}"]
+            device = (f'{CARDS[model]},netdev={network},id=net-{network},'
+                      f"mac={interface.get('mac')},bus={bus},addr={slot}")
+            arguments += ['-netdev', joined.backend(), '-device', device]
             continue
         element = joined.element()
         element.insert(0, etree.Element('mac', address=interface.get('mac')))

@@ -1,7 +1,7 @@
 """Ganeti as an engine: a Ganeti cluster, which places instances on nodes of its own.
 
-A node's ``host`` is ganeti://MASTER before Ganeti has placed it, ganeti://MASTER/NODE afterwards. An instance
-carries its cluster's name as a tag.
+A node's ``host`` is ganeti://MASTER before Ganeti has placed it, ganeti://MASTER/NODE afterwards.
+An instance carries its cluster's name as a tag.
 """
 import os
 import time
@@ -22,8 +22,9 @@ STARTED = 'pragma_boot:started:'
 """The tag that tells when an instance was started, in seconds since the epoch."""
 
 STATES = {'running': RUNNING, 'ERROR_up': RUNNING, 'ERROR_wrongnode': RUNNING,
-          'ERROR_down': STOPPED, 'ADMIN_down': STOPPED, 'USER_down': STOPPED, 'ADMIN_offline': STOPPED}
-"""Of Ganeti's states; that of an instance whose node is down is unknown."""
+          'ERROR_down': STOPPED, 'ADMIN_down': STOPPED, 'USER_down': STOPPED,
+          'ADMIN_offline': STOPPED}
+"""States by Ganeti's own. The state of an instance whose node is down is unknown."""
 
 ROOM = 10 ** 9
 """CPUs and KiB of a cluster: no limit of ours. Ganeti decides when it places the instances."""
@@ -43,11 +44,11 @@ class Ganeti:
                           settings['ganeti_ca'] and settings.path_of('ganeti_ca'))
 
     def give(self, path: str) -> None:
-        """Keep a file to root, as whom Ganeti runs QEMU."""
+        """Restrict a file to root: Ganeti runs QEMU as root."""
         os.chmod(path, 0o600)
 
     def admit(self, folder: str) -> None:
-        """Keep a folder to root, as whom Ganeti runs QEMU."""
+        """Restrict a folder to root: Ganeti runs QEMU as root."""
         os.chmod(folder, 0o700)
 
     def capacity(self) -> tuple[int, int]:
@@ -90,21 +91,27 @@ class Ganeti:
                       f"'gnt-instance info {domain_name(node)}' shows it")
 
     def start(self, node: etree._Element, define: Callable[[], etree._Element],
-               paused: bool = False, validate: bool = True, known: bool = True) -> None:
+               paused: bool = False, validate: bool = True, known: bool = False) -> None:
         """Start an instance, whose definition Ganeti has."""
         name = domain_name(node)
         if paused:
-            raise Failure(f"instance '{name}' cannot be started paused: Ganeti's REST API does not offer it")
+            raise Failure(f"instance '{name}' cannot be started paused: "
+                          "Ganeti's REST API does not offer it")
         old = [tag for tag in self._tags(name) if tag.startswith(STARTED)]
         if old:
             self._rapi.do('DELETE', f'/2/instances/{name}/tags', f'untag {name}', tag=old[0])
-        self._rapi.do('PUT', f'/2/instances/{name}/tags', f'tag {name}', tag=f'{STARTED}{int(time.time())}')
+        self._rapi.do('PUT', f'/2/instances/{name}/tags', f'tag {name}',
+                      tag=f'{STARTED}{int(time.time())}')
         self._rapi.do('PUT', f'/2/instances/{name}/startup', f'start {name}')
 
     def shutdown(self, node: etree._Element, seconds: int) -> None:
-        """Ask a guest to shut down; Ganeti destroys it after ``seconds``. No error where it is gone."""
+        """Ask a guest to shut down; Ganeti destroys it after ``seconds``.
+
+        No error where it is gone.
+        """
+        name = domain_name(node)
         try:
-            self._rapi.ask('PUT', f'/2/instances/{domain_name(node)}/shutdown', {'timeout': seconds})
+            self._rapi.ask('PUT', f'/2/instances/{name}/shutdown', {'timeout': seconds})
         except Missing:
             return
 
@@ -122,13 +129,13 @@ class Ganeti:
                           if job['status'] not in ENDED and _makes(job, cluster)]:
             for job in pending:
                 self._cancel(job['id'])
-        names = sorted(found['name'] for found in self._instances()
-                       if _tagged(found['tags'], CLUSTER) == cluster)
+        names = sorted(one['name'] for one in self._instances()
+                       if _tagged(one['tags'], CLUSTER) == cluster)
         self._remove(names)
         return names
 
     def _cancel(self, job: Any) -> list:
-        """Cancel a job, or wait until it has ended; its results where it succeeded, else []."""
+        """Cancel a job, or wait for its end; its results where it succeeded, else []."""
         self._rapi.ask('DELETE', f'/2/jobs/{job}')
         try:
             return self._rapi.follow(job, 'canceled')
@@ -136,7 +143,8 @@ class Ganeti:
             return []
 
     def _remove(self, names: list[str]) -> None:
-        jobs = {name: self._rapi.ask('DELETE', f'/2/instances/{name}', {'shutdown_timeout': 0}) for name in names}
+        jobs = {name: self._rapi.ask('DELETE', f'/2/instances/{name}', {'shutdown_timeout': 0})
+                for name in names}
         for name, job in jobs.items():
             self._rapi.follow(job, f'remove {name}')
 
@@ -146,40 +154,42 @@ class Ganeti:
         return instance.Plan(root, folder, self, storages[self.uri], self._settings, publish)
 
     def create(self, instances: list[dict]) -> dict[str, str]:
-        """Make instances, placed by Ganeti's allocator, all or none; their nodes' URIs by name.
+        """Make instances, placed by Ganeti's allocator, all or none; their hosts' URIs by name.
 
-        Raises Shortage where there is not room for all.
+        Raises Shortage where there is no room for all.
         """
         names = [instance['instance_name'] for instance in instances]
         placing = self._rapi.ask('POST', '/2/instances-multi-alloc', {'instances': instances})
         try:
-            told, = self._rapi.follow(placing, f'place {len(names)} instances')
-            if told['failed']:
-                raise self._rapi.failure(f"job {placing}: no room for {len(told['failed'])} of {len(names)} "
-                                         f"instances: {', '.join(sorted(told['failed']))}", Shortage)
-            for (_, job), name in zip(told['jobs'], told['allocatable']):
+            placed, = self._rapi.follow(placing, f'place {len(names)} instances')
+            if failed := placed['failed']:
+                raise self._rapi.failure(
+                    f'job {placing}: no room for {len(failed)} of {len(names)} instances: '
+                    f"{', '.join(sorted(failed))}", Shortage)
+            for (_, job), name in zip(placed['jobs'], placed['allocatable'], strict=True):
                 self._rapi.follow(job, f'make {name}')
-            there = self.domains()
-            return {name: there[name].host for name in names}
+            domains = self.domains()
+            return {name: domains[name].host for name in names}
         except BaseException:
             self._undo(placing)
             raise
 
     def _undo(self, placing: Any) -> None:
-        """Remove what the job of a placement made, or would have."""
-        for told in self._cancel(placing):
-            for _, job in told['jobs']:
+        """Cancel the job of a placement, and remove the instances that it made."""
+        for placed in self._cancel(placing):
+            for _, job in placed['jobs']:
                 self._cancel(job)
-            there = {found['name'] for found in self._instances()}
-            self._remove([name for name in told['allocatable'] if name in there])
+            existing = {one['name'] for one in self._instances()}
+            self._remove([name for name in placed['allocatable'] if name in existing])
 
 
 def _tagged(tags: Iterable[str], kind: str) -> str | None:
-    """What a tag says, None where there is none of its kind."""
+    """The value of the first tag with the prefix ``kind``, None where there is none."""
     return next((tag[len(kind):] for tag in tags if tag.startswith(kind)), None)
 
 
 def _makes(job: dict, cluster: str) -> bool:
     """Whether a job makes instances of a cluster."""
-    made = [one for operation in job['ops'] for one in (operation, *operation.get('instances', ()))]
+    made = [one for operation in job['ops']
+            for one in (operation, *operation.get('instances', ()))]
     return any(_tagged(one.get('tags') or (), CLUSTER) == cluster for one in made)

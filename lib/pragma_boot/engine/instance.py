@@ -1,4 +1,4 @@
-"""The instances of Ganeti that a cluster's nodes become, and what Ganeti is asked for to make them."""
+"""The instances of a cluster's nodes: Ganeti's requests that make them."""
 import os
 from collections.abc import Callable
 from typing import Any
@@ -24,17 +24,19 @@ CARDS = {'virtio': 'paravirtual', 'e1000': 'e1000', 'rtl8139': 'rtl8139'}
 """Hypervisor parameters for the buses and cards of permit.DISK_BUSES and permit.CARDS."""
 
 ACCELERATIONS = {'auto': {}, 'kvm': {'kvm_flag': 'enabled', 'cpu_type': 'host'},
-                 'tcg': {'kvm_flag': 'disabled', 'cpu_type': 'max', 'kvm_path': '/usr/bin/qemu-system-x86_64'}}
-"""The same for the setting ``accel``; auto is what the cluster's administrator chose.
+                 'tcg': {'kvm_flag': 'disabled', 'cpu_type': 'max',
+                         'kvm_path': '/usr/bin/qemu-system-x86_64'}}
+"""The same for the setting ``accel``; auto leaves the choice to the Ganeti cluster's administrator.
 
-A QEMU that is called kvm, as Ganeti's is, uses KVM where it is not told to.
+Ganeti's QEMU has the name kvm, and under that name uses KVM without being asked to.
 """
 
 
 class Plan:
     """The instances of a document's nodes.
 
-    Ganeti's OS definition copies the staged image to the instance's disk and writes the node's files into it.
+    Ganeti's OS definition copies the staged image to the instance's disk and writes the node's
+    files into it.
     """
 
     def __init__(self, root: etree._Element, folder: str, engine: Any, storage: Storage,
@@ -62,42 +64,47 @@ class Plan:
             hosts = self._engine.create(instances)
         for node in nodes:
             node.set('host', hosts[domain_name(node)])
-        return {node.get('name'): etree.Element('disk', path=f'/run/ganeti/instance-disks/{domain_name(node)}:0',
-                                                format='raw') for node in nodes}
+        return {node.get('name'): etree.Element(
+                    'disk', path=f'/run/ganeti/instance-disks/{domain_name(node)}:0', format='raw')
+                for node in nodes}
 
     def _instance(self, node: etree._Element) -> dict:
         """The request for one node's instance (OpInstanceCreate)."""
         name, image = domain_name(node), tree.image(self._root, node.get('role'))
+        memory = -(-int(node.get('memory')) >> 10)
         if name != name.lower():
             raise Failure(f"instance '{name}': Ganeti takes no capital letters in a name")
         return {'mode': 'create', 'instance_name': name, 'os_type': OS, 'start': False,
                 'disk_template': self._settings['ganeti_disk_template'],
                 'disks': [{'size': -(-int(image.get('size')) >> 20)}],
                 'nics': [_nic(interface) for interface in node.findall('interface')],
-                'beparams': {'vcpus': int(node.get('cpus')), 'minmem': -(-int(node.get('memory')) >> 10),
-                             'maxmem': -(-int(node.get('memory')) >> 10)},
+                'beparams': {'vcpus': int(node.get('cpus')), 'minmem': memory, 'maxmem': memory},
                 'hypervisor': 'kvm', 'hvparams': self._hypervisor(node),
-                'osparams': {'document': os.path.join(self._folder, 'document.xml'), 'node': node.get('name')},
-                # Names and addresses are ours: no DNS server need know them.
+                'osparams': {'document': os.path.join(self._folder, 'document.xml'),
+                             'node': node.get('name')},
+                # Names and addresses are ours; no DNS server has to know them.
                 'name_check': False, 'ip_check': False, 'conflicts_check': False,
                 'tags': [f"{CLUSTER}{node.getparent().get('name')}"]}
 
     def _hypervisor(self, node: etree._Element) -> dict:
-        """Hypervisor parameters, after what is permitted of the author's <domain>."""
+        """Hypervisor parameters from the permitted part of the author's <domain>."""
         author = permit.permitted(tree.domain(self._root, node.get('role')))
         bus = author.xpath('string(devices/disk/target/@bus)') or 'virtio'
-        models = {card.xpath('string(model/@type)') or 'virtio' for card in author.findall('devices/interface')}
+        models = {interface.xpath('string(model/@type)') or 'virtio'
+                  for interface in author.findall('devices/interface')}
         model = min(models, default='virtio')
         if bus not in DISKS or model not in CARDS or len(models) > 1:
             raise Failure(f"node '{node.get('name')}': Ganeti has no disk on the bus {bus} with "
-                          f"{' and '.join(sorted(models))} cards")
+                          f"{' and '.join(sorted(models))} network interfaces")
         console = self._storage.console(node)
         if ' ' in console or ',' in console:
-            raise Failure(f"console '{console}': Ganeti takes no space or comma in temporary_directory")
+            raise Failure(f"console '{console}': Ganeti takes no space or comma in the path of "
+                          'temporary_directory')
         return {**DISKS[bus], 'nic_type': CARDS[model], **ACCELERATIONS[self._settings['accel']],
                 'acpi': author.find('features/acpi') is not None,
                 'machine_version': author.xpath('string(os/type/@machine)') or 'pc',
-                'kernel_path': '', 'boot_order': 'disk', 'serial_console': False, 'vnc_bind_address': '',
+                'kernel_path': '', 'boot_order': 'disk', 'serial_console': False,
+                'vnc_bind_address': '',
                 'kvm_extra': f'-chardev file,id=pragma,path={console},append=on '
                              '-device isa-serial,chardev=pragma'}
 
@@ -106,6 +113,7 @@ def _nic(interface: etree._Element) -> dict[str, str]:
     """The request for an interface on a bridge of Ganeti's nodes."""
     bridge = attachment.of(interface).linux_bridge()
     if not bridge:
-        raise Failure(f"the {interface.get('network')} network is not a Linux bridge without VLANs: with "
-                      've_driver = ganeti the settings private_network and public_network are bridge:NAME')
+        raise Failure(f"the {interface.get('network')} network is not a Linux bridge without "
+                      'VLANs: with ve_driver = ganeti the settings private_network and '
+                      'public_network must be bridge:NAME')
     return {'mode': 'bridged', 'link': bridge, 'mac': interface.get('mac')}

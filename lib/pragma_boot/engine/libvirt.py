@@ -66,7 +66,10 @@ class Libvirt:
         os.chmod(path, 0o600)
 
     def admit(self, folder: str) -> None:
-        """Let the user that QEMU runs as into a folder; raises Failure where that user cannot reach it."""
+        """Let the user that QEMU runs as into a folder.
+
+        Raises Failure where that user cannot reach it.
+        """
         user = self._user
         if user is None:
             # QEMU runs as we do; or as libvirt's user, which needs to pass through the folder only.
@@ -77,8 +80,9 @@ class Libvirt:
         if process.run(['setpriv', f'--reuid={user[0]}', f'--regid={user[1]}',
                         '--clear-groups', 'test', '-x', folder],
                        f'cannot become user {user[0]}', statuses=(0, 1)).returncode:
-            raise Failure(f"user '{pwd.getpwuid(user[0]).pw_name}', which QEMU runs as, cannot reach "
-                          f"'{folder}': choose a temporary_directory in folders that every user may enter")
+            raise Failure(f"user '{pwd.getpwuid(user[0]).pw_name}', which QEMU runs as, cannot "
+                          f"reach '{folder}': choose a temporary_directory in folders that every "
+                          'user may enter')
 
     @functools.cached_property
     def _user(self) -> tuple[int, int] | None:
@@ -114,11 +118,12 @@ class Libvirt:
                 key, value = line.split('=', 1)
                 domains[name][key] = value
         return {name: Domain(STATES.get(int(facts.get('state.state', 0)), UNKNOWN),
-                             int(facts.get('vcpu.maximum', 0)), int(facts.get('balloon.maximum', 0)), self.uri)
+                             int(facts.get('vcpu.maximum', 0)),
+                             int(facts.get('balloon.maximum', 0)), self.uri)
                 for name, facts in domains.items()}
 
     def _mark(self, name: str) -> etree._Element | None:
-        """The <pragma:node> in the metadata of a domain, by its name; None where the domain is not ours."""
+        """The <pragma:node> in a domain's metadata, None where the domain is not ours."""
         domain = etree.fromstring(self.virsh('dumpxml', '--domain', name).stdout)
         return domain.find(f'metadata/{{{METADATA}}}node')
 
@@ -127,7 +132,7 @@ class Libvirt:
         return mark.get('cluster') if mark is not None else None
 
     def cluster_of(self, node: etree._Element) -> str | None:
-        """The cluster that the node's domain says it belongs to; None where the domain is not ours."""
+        """The cluster in the metadata of the node's domain, None where the domain is not ours."""
         return self._cluster_of(domain_name(node))
 
     def started(self, node: etree._Element) -> int:
@@ -140,7 +145,7 @@ class Libvirt:
         return probe.kvm(self)
 
     def storage(self, ledger: Folders, node: etree._Element | None = None) -> Storage:
-        """A storage pool, or the clusters' own folders: as the node's <disk> says, else as the settings do."""
+        """A storage pool or the clusters' folders, by the node's <disk>, else by the settings."""
         if node is None:
             _, pool = self._settings.kind('storage', ('shared', 'pool:'))
         else:
@@ -163,7 +168,8 @@ class Libvirt:
         name = domain_name(node)
         if known:
             self._undefine([name])
-        self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []), input=etree.tostring(define()))
+        self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []),
+                   input=etree.tostring(define()))
         try:
             self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
         except BaseException:

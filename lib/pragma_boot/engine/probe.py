@@ -19,7 +19,7 @@ PROBE = '''<domain type='kvm'>
 
 
 def kvm(libvirt: Any) -> str | None:
-    """Run the smallest guest under KVM on an engine.libvirt; None where it ran, else the reason why it did not.
+    """Run the smallest guest under KVM; None where it ran, else the reason why it did not.
 
     Raises Failure for a host that does not answer.
     """
@@ -33,9 +33,10 @@ def kvm(libvirt: Any) -> str | None:
                 return f'a guest did not run in {PROBE_SECONDS} s'
             time.sleep(0.1)
     except Failure as error:
-        # QEMU's own message where there is one, else the last of libvirt's, which is the most exact.
+        # QEMU's own message where there is one, else the last of libvirt's, the most exact one.
         parts = str(error).split('; ')
-        return next((part.rsplit('error: ', 1)[1] for part in parts if 'error: ' in part), parts[-1])
+        return next((part.rsplit('error: ', 1)[1] for part in parts if 'error: ' in part),
+                    parts[-1])
     finally:
         libvirt.virsh('destroy', '--domain', name, statuses=(0, 1))
     return None

@@ -1,14 +1,16 @@
 """What an engine offers: the Protocols that each engine and each storage implements.
 
-An engine is where domains run and how they are asked about. A node is a <node> of a document; its domain is
-named CLUSTER-NODE (tree.domain_name). Every method raises Failure where the engine does not answer or refuses.
+An engine is where domains run and how they are asked about. A node is a <node> of a document; its
+domain is named CLUSTER-NODE (tree.domain_name). Every method raises Failure where the engine does
+not answer or refuses.
 """
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from lxml import etree
 
-RUNNING, READY, PAUSED, STOPPED, FAILED, UNKNOWN = 'running', 'ready', 'paused', 'stopped', 'failed', 'unknown'
+RUNNING, READY, PAUSED = 'running', 'ready', 'paused'
+STOPPED, FAILED, UNKNOWN = 'stopped', 'failed', 'unknown'
 """States of a domain. Only an engine that sees into its guests says READY of one."""
 
 ACTIVE = (RUNNING, READY, PAUSED)
@@ -77,11 +79,14 @@ class Plan(Protocol):
     """The disks that a document's nodes are to have."""
 
     def carry_out(self, nodes: list, jobs: int) -> dict:
-        """Make the disks of ``nodes``, ``jobs`` at a time, each whole or not at all; their <disk>s by node name."""
+        """Make the disks of ``nodes``, ``jobs`` at a time, each whole or not at all.
+
+        Returns their <disk>s by node name.
+        """
 
 
 class Engine(Protocol):
-    """One engine, by its URI. A new engine is a module with such a class and a line in registry.KINDS."""
+    """One engine, by its URI. A new engine is a module with such a class, and a line in KINDS."""
 
     uri: str
     server: str
@@ -91,10 +96,13 @@ class Engine(Protocol):
         """CPUs, and memory in KiB, that the engine has in all."""
 
     def domains(self, nodes: list | None = None) -> dict:
-        """The Domain of each domain by its name: at least those of ``nodes``; all, ours or not, where None."""
+        """The Domain of each domain by its name: at least those of ``nodes``.
+
+        Where ``nodes`` is None: of all domains, ours or not.
+        """
 
     def cluster_of(self, node: etree._Element) -> str | None:
-        """The cluster that the node's domain says it belongs to; None where the domain is not ours."""
+        """The cluster that the node's domain is marked with, None where the domain is not ours."""
 
     def started(self, node: etree._Element) -> int:
         """When the node's domain was started, in seconds since the epoch."""
@@ -103,24 +111,25 @@ class Engine(Protocol):
         """None where guests run under KVM, else the reason why they do not."""
 
     def storage(self, ledger: Folders, node: etree._Element | None = None) -> Storage:
-        """The Storage that the node's disk is in; without a node, that of new disks by the site's settings."""
+        """The Storage that the node's disk is in; without a node, that of new disks."""
 
-    def definition(self, root: etree._Element, node: etree._Element, acceleration: str, console: str,
-                   started: float) -> etree._Element:
+    def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
+                   console: str, started: float) -> etree._Element:
         """The libvirt <domain> of a node; Failure for an engine that has none."""
 
-    def plan(self, root: etree._Element, folder: str, storages: dict, publish: Callable[[], None]) -> Plan:
+    def plan(self, root: etree._Element, folder: str, storages: dict,
+             publish: Callable[[], None]) -> Plan:
         """How the disks of a document's nodes are made. ``storages`` are by engine URI.
 
         ``publish`` writes the document to the ledger, for an engine whose own hosts read it there.
         """
 
-    def start(self, node: etree._Element, define: Callable[[], etree._Element], paused: bool = False,
-              validate: bool = True, known: bool = False) -> None:
+    def start(self, node: etree._Element, define: Callable[[], etree._Element],
+              paused: bool = False, validate: bool = True, known: bool = False) -> None:
         """Start the node's domain, all or nothing.
 
-        ``define`` makes its definition; ``validate`` has it checked by the engine's schema; ``known``: there
-        is an old definition, which is replaced.
+        ``define`` makes its definition; ``validate`` has it checked by the engine's schema;
+        ``known``: an old definition exists, which is replaced.
         """
 
     def shutdown(self, node: etree._Element, seconds: int) -> None:

@@ -27,7 +27,7 @@ LIBVIRT = Kind('libvirt', 'Libvirt')
 GANETI = 'ganeti'
 EXTERNAL = Kind('external', 'External')
 KINDS = {GANETI: Kind('ganeti', 'Ganeti', places=True), 'driver': EXTERNAL}
-"""Engines by the scheme of their URIs. Any other URI is one of libvirt's; what is not a URI is a driver's own."""
+"""Engines by the scheme of their URIs. Other URIs are libvirt's; other text is a driver's own."""
 
 
 def _kind(host: str) -> Kind:
@@ -40,18 +40,19 @@ def engine_uri(host: str) -> str:
 
 
 def of_site(uri: str, settings: Settings) -> bool:
-    """Whether the settings still name the engine: drivers are never listed, and always reachable."""
+    """Whether the settings name the engine. They need not name the engine of an external driver."""
     return _kind(uri) is EXTERNAL or uri in site_uris(settings)
 
 
 def site_uris(settings: Settings) -> list[str]:
-    """The URIs of the site's engines, in its order, by the settings ve_driver and hosts; raises Failure."""
+    """The URIs of the site's engines, by the settings ve_driver and hosts; raises Failure."""
     if settings['ve_driver'] == GANETI:
         if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?', settings['ganeti_master']):
             settings.refuse('ganeti_master', "the name of a Ganeti cluster's master, MASTER[:PORT]")
         return [f"{GANETI}://{settings['ganeti_master']}"]
     uris = settings['hosts'].split()
-    if not uris or len(set(uris)) < len(uris) or not all(re.fullmatch(r'[a-z0-9+]+://\S+', uri) for uri in uris):
+    if (not uris or len(set(uris)) < len(uris)
+            or not all(re.fullmatch(r'[a-z0-9+]+://\S+', uri) for uri in uris)):
         settings.refuse('hosts', 'one or more libvirt URIs, each once')
     return uris
 
@@ -96,7 +97,8 @@ class Engines:
                 return failure
         hosts = sorted(set(hosts))
         engines = {engine_uri(host): self[host] for host in hosts}
-        answers = dict(zip(engines, workers.each(answer, engines.values(), len(engines))))
+        answers = dict(zip(engines, workers.each(answer, engines.values(), len(engines)),
+                           strict=True))
         return {host: answers[engine_uri(host)] for host in hosts}
 
     def answers(self, hosts: Iterable[str], question: Callable[[Engine], Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""A libvirt session for root: qemu:///session as an unprivileged user.
+"""A libvirt session for root: qemu:///session, run as an unprivileged user.
 
-libvirt starts a session daemon for any user but root, and sends root to the system's, which may
-not run (a container has no service manager), and cannot start a guest there without more
-capabilities than a container's root has. So root's session is a session daemon like any other,
-started when it is needed, ending when it is idle; its QEMU has no privilege at all.
+libvirt starts a session daemon for every user but root, whom it sends to the system daemon. In a
+container the system daemon may not run, or may lack the capabilities to start a guest. Therefore
+root's session is a session daemon of another user. It starts when it is needed and exits when it is
+idle. Its QEMU processes have no privilege.
 """
 import contextlib
 import os
@@ -15,23 +15,26 @@ from ..system.lock import exclusive
 URI = 'qemu:///session'
 HOME = '/var/lib/pragma_boot/libvirt'
 RUNTIME = '/run/pragma_boot'
-"""Short paths: a monitor's socket lies below HOME, and a socket's path has 107 bytes (unix(7))."""
+"""Short paths: monitor sockets lie below HOME, and a socket's path has 107 bytes (unix(7))."""
 
 IDLE_SECONDS = 120
-"""What libvirt gives the session daemons that it starts itself."""
+"""The time-out of the session daemons that libvirt starts itself."""
 
 
 def account(user: str) -> pwd.struct_passwd:
-    """The passwd entry of the session's user; raises Failure."""
+    """The passwd entry of the session's user; raises Failure where there is none."""
     try:
         return pwd.getpwnam(user)
     except KeyError:
-        raise Failure(f"no user '{user}' here: run 'make setup', or set session_user "
+        raise Failure(f"no user '{user}' on this machine: run 'make setup', or set session_user "
                       'in site_conf.conf') from None
 
 
 def connection(uri: str, user: str) -> str:
-    """The URI that reaches ``uri`` from here, whose daemon is started where it is root's session."""
+    """The URI to connect to for ``uri``. Starts the daemon of root's session where it does not run.
+
+    Raises Failure.
+    """
     if uri != URI or os.geteuid() != 0:
         return uri
     path = os.path.join(RUNTIME, 'libvirt', 'libvirt-sock')
@@ -61,7 +64,7 @@ def _start(user: pwd.struct_passwd) -> None:
     environment = {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': HOME, 'LANG': 'C.UTF-8',
                    'XDG_RUNTIME_DIR': RUNTIME, 'USER': user.pw_name, 'LOGNAME': user.pw_name}
     import subprocess
-    # Its own streams: a daemon that keeps our pipe open would keep our caller waiting.
+    # The daemon gets streams of its own: with our pipe open, our caller would wait for it.
     done = subprocess.run(
         ['setpriv', f'--reuid={user.pw_uid}', f'--regid={user.pw_gid}', '--init-groups',
          'libvirtd', '--daemon', '--timeout', str(IDLE_SECONDS)],

@@ -1,7 +1,4 @@
-"""Where nodes' disks and console logs lie: in the ledger's folders, in a libvirt storage pool, or with instances.
-
-Each class is a protocol.Storage; an engine chooses which.
-"""
+"""Storage of disks and console logs. Each class is a protocol.Storage; an engine chooses one."""
 import os
 import re
 from collections.abc import Iterable
@@ -76,12 +73,13 @@ class Shared:
 
 
 class WithInstances(Shared):
-    """Disks that the engine makes and removes with their instances; console logs in the cluster's folder."""
+    """Disks that the engine makes with their instances; console logs in the cluster's folder."""
 
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` that have no instance."""
         instances = self._engine.domains()
-        return [node for node in nodes if node.find('disk') is None or domain_name(node) not in instances]
+        return [node for node in nodes
+                if node.find('disk') is None or domain_name(node) not in instances]
 
 
 NO_CONSOLE = "node '{}' has no console log: an external driver booted it"
@@ -141,7 +139,8 @@ class Pool:
     def _volumes(self) -> dict[str, str]:
         """The paths of the pool's volumes by their names."""
         output = self._engine.virsh('vol-list', '--pool', self._pool).stdout.decode()
-        return dict(line.split(None, 1) for line in map(str.strip, output.splitlines()) if ' ' in line)
+        return dict(line.split(None, 1) for line in map(str.strip, output.splitlines())
+                    if ' ' in line)
 
     def _create(self, name: str, size: int, mode: str) -> None:
         """Make an empty volume of ``size`` bytes; an old one of that name is replaced."""
@@ -182,8 +181,8 @@ class Pool:
             return there
 
     def _size(self, name: str) -> int:
-        output = self._engine.virsh('vol-info', '--bytes', '--pool', self._pool, name).stdout.decode()
-        return int(re.findall(r'Capacity:\s+(\d+)', output)[0])
+        output = self._engine.virsh('vol-info', '--bytes', '--pool', self._pool, name).stdout
+        return int(re.findall(rb'Capacity:\s+(\d+)', output)[0])
 
     def keep(self, draft: str, node: etree._Element, backing: str) -> etree._Element:
         """Upload the finished overlay ``draft`` as the node's disk; its <disk>."""
@@ -215,7 +214,7 @@ class Pool:
         script = ''.join(f'vol-download --pool {self._pool} {_stem(node)}.console.log /dev/stdout; '
                          f'echo {mark}; ' for node in nodes)
         output = self._engine.virsh(script, statuses=(0, 1)).stdout
-        return dict(zip(nodes, output.split(mark.encode())))
+        return dict(zip(nodes, output.split(mark.encode()), strict=False))
 
     def tail(self, node: etree._Element) -> Tail:
         """The node's console log, to be read as it grows."""
