@@ -60,7 +60,7 @@ def test_contract_of_a_driver(play):
     drive(site, 'fix_images', vc_in, temp, 'frontend,compute')
     assert [name for name in os.listdir(temp / 'images') if name.endswith('.raw')]
     line = lines(drive(site, 'allocate', 2, vc_in, folder / 'vc-out.xml', temp, site.key, status=1).stderr)[0]
-    assert 'Ganeti takes no space or comma in temporary_directory' in line and not os.listdir(temp / 'clusters')
+    assert 'Ganeti takes no space or comma in the path of temporary_directory' in line and not os.listdir(temp / 'clusters')
     temp = temp.rename(site.folder / 'by-hand')
     folder = temp / 'clusters' / 'life'
     drive(site, 'allocate', 2, vc_in, folder / 'vc-out.xml', temp, site.key)
@@ -153,7 +153,7 @@ def test_a_wrong_password_is_not_repeated(play):
     site, vc_in, _ = play('life')
     tape.make_credentials(site.folder, USER, 'wrong-password')
     line = site.fails('vc-allocate', '--num-cpus', 0, input=staged(site, vc_in))
-    assert f"does not take the user and password of '{site.folder}/credentials'" in line
+    assert f"refuses the user and password of '{site.folder}/credentials'" in line
     assert 'wrong-password' not in line
 
 
@@ -216,7 +216,7 @@ def test_what_it_does_not_do_is_said(play):
     ('ganeti_credentials =', 'ganeti_credentials must be a file'),
     ('ganeti_credentials = missing', "missing': No such file or directory"),
     ('ganeti_ca = missing', "missing': No such file or directory"),
-    ('private_network = ovs:trunk', 'private_network and public_network are bridge:NAME'),
+    ('private_network = ovs:trunk', 'private_network and public_network must be bridge:NAME'),
 ])
 def test_bad_settings(play, setting, words):
     site, vc_in, _ = play('life')
