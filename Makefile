@@ -78,9 +78,9 @@ demo_key := $(pragma)/.demo/id_ed25519
 
 .PHONY: demo
 demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot the demo cluster, wait
-	$(Q)if document=$$($(bin)/vc-status --xml demo 2>/dev/null); then \
+	$(Q)if $(bin)/vc-status demo >/dev/null 2>&1; then \
 	    echo "The demo cluster exists; starting those of its nodes that do not run"; \
-	    $(bin)/vc-boot --wait <<<"$$document" >/dev/null; \
+	    $(bin)/vc-start --wait demo; \
 	else \
 	    echo "Booting a frontend and two compute nodes; without KVM, this takes a minute or more"; \
 	    $(bin)/pragma_boot --vcname debian --name demo --num_cpus 4 --key '$(demo_key).pub' --wait >/dev/null; \
@@ -105,7 +105,7 @@ demo-two: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## boot two cl
 	echo; echo "Shutting down demo-a; demo-b keeps running"; \
 	$(bin)/vc-shutdown demo-a; $(bin)/vc-status demo-a demo-b; \
 	echo; echo "Starting demo-a again"; \
-	document=$$($(bin)/vc-status --xml demo-a); $(bin)/vc-boot --wait <<<"$$document" >/dev/null; \
+	$(bin)/vc-start --wait demo-a; \
 	$(bin)/vc-status demo-a demo-b; \
 	echo; echo "Removing both"
 
@@ -138,6 +138,11 @@ cluster: ## VC=name NUM_CPUS=n KEY=file [NAME=name]: boot a cluster
 .PHONY: status
 status: ## show the clusters and how to log in to them
 	$(Q)$(bin)/vc-status
+
+.PHONY: start
+start: ## NAME=cluster: start the nodes that do not run
+	$(Q)[ -n "$(NAME)" ] || { echo "make: NAME is not set; run: make $@ NAME=cluster ('make status' lists them)" >&2; exit 2; }
+	$(Q)$(bin)/vc-start '$(NAME)'
 
 .PHONY: clean-cluster
 clean-cluster: ## NAME=cluster: remove a cluster

@@ -221,7 +221,7 @@ def printed(site, document, folder):
     from lxml import etree
     folder.mkdir(exist_ok=True)
     # Once, so that their consoles' files are there, which libvirt's user may not make.
-    site.tool('vc-boot', '--paused', '--no-wait', input=document.read_bytes())
+    site.tool('vc-boot', '--paused', '--ignore-dependencies', input=document.read_bytes())
     site.end('bench')
     told = etree.fromstring(site.tool('vc-boot', '--print', input=document.read_bytes()))
     for domain in told.iter('domain'):
@@ -248,7 +248,7 @@ def start_ways(site):
     disks = site.folder / 'disks'
     shutil.copytree(site.temp / 'clusters' / 'bench32', disks, dirs_exist_ok=True)
     site.run('chown', '-R', f'{USER}:', disks)
-    return [Way('ours', [BIN / 'vc-boot', '--paused', '--no-wait'], document,
+    return [Way('ours', [BIN / 'vc-boot', '--paused', '--ignore-dependencies'], document,
                 clean=lambda: site.end('bench')),
             libvirt(site, 'virsh create, one by one', CREATE, folder, 1),
             libvirt(site, 'virsh create, two at a time', CREATE, folder, 2),

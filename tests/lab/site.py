@@ -100,7 +100,7 @@ class Site:
         document = self.run('vc-parse', self.base / name / 'vc-in.xml').stdout
         for tool, *arguments in (('vc-stage',),
                                  ('vc-allocate', '--num-cpus', num_cpus, '--key', self.key),
-                                 ('vc-inject',), ('vc-boot', '--paused', '--no-wait')):
+                                 ('vc-inject',), ('vc-boot', '--paused', '--ignore-dependencies')):
             if upto == 'vc-parse':
                 break
             document = self.run(tool, *arguments, input=document).stdout

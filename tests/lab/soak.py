@@ -39,7 +39,7 @@ from pragma_boot.engine import session
 WARM_UP = 8
 """Clusters before the first look: a daemon that has just begun has not what it keeps."""
 
-TOOLS = (('vc-allocate', '--num-cpus', '1', '--name'), ('vc-inject',), ('vc-boot', '--paused', '--no-wait'),
+TOOLS = (('vc-allocate', '--num-cpus', '1', '--name'), ('vc-inject',), ('vc-boot', '--paused', '--ignore-dependencies'),
          ('vc-clean',))
 
 

@@ -10,7 +10,7 @@ from lab import ROOT
 from lab.site import lines
 
 FILTERS = {'vc-parse': (), 'vc-stage': (), 'vc-allocate': ('--num-cpus', '2'), 'vc-out': (),
-           'vc-inject': (), 'vc-boot': ('--paused', '--no-wait'), 'vc-graph': ()}
+           'vc-inject': (), 'vc-boot': ('--paused', '--ignore-dependencies'), 'vc-graph': ()}
 BEFORE = {'vc-parse': 'vc-parse', 'vc-stage': 'vc-parse', 'vc-allocate': 'vc-stage',
           'vc-out': 'vc-allocate', 'vc-inject': 'vc-allocate', 'vc-boot': 'vc-inject',
           'vc-graph': 'vc-allocate'}

@@ -137,7 +137,7 @@ def test_bash_completes_the_options_of_the_tools(prefix, clusters, tool):
 
 
 def test_bash_completes_names(prefix, clusters):
-    for tool in ('vc-status', 'vc-ssh', 'vc-console', 'vc-shutdown', 'vc-clean'):
+    for tool in ('vc-status', 'vc-ssh', 'vc-console', 'vc-shutdown', 'vc-start', 'vc-clean'):
         assert completed(prefix, clusters, tool, '') == ['alpha', 'beta']
         assert completed(prefix, clusters, tool, 'be') == ['beta']
     assert completed(prefix, clusters, 'pragma_boot', '--vcname', '') == [clusters.entry]

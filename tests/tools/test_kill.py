@@ -36,7 +36,7 @@ class Lives(Site):
             'vc-stage': (),
             'vc-allocate': ('--num-cpus', 1, '--name', entry, '--key', self.key),
             'vc-inject': (),
-            'vc-boot': ('--paused', '--no-wait', '--node', 'frontend'),
+            'vc-boot': ('--paused', '--ignore-dependencies', '--node', 'frontend'),
             'vc-status': ('--xml', entry),
             'vc-clean': (entry,)}
         self.counts, self.reference = {}, {}

@@ -18,7 +18,7 @@ def raws(site):
 def test_alone_prints_help(site):
     told = site.make().stdout.decode()
     for target in ('demo', 'demo-clean', 'test', 'list', 'stage', 'cluster', 'status',
-                   'clean-cluster'):
+                   'start', 'clean-cluster'):
         assert re.search(rf'^  make {target} +\S', told, re.M)
 
 
@@ -54,7 +54,7 @@ def test_two_stages_at_once_make_one_copy(site):
 
 
 @pytest.mark.parametrize('target, what', [('stage', 'VC=name'), ('cluster', 'VC=name'),
-                                          ('clean-cluster', 'NAME=cluster')])
+                                          ('start', 'NAME=cluster'), ('clean-cluster', 'NAME=cluster')])
 def test_says_what_it_needs(site, target, what):
     assert what in site.make(target, status=2).stderr.decode()
 
@@ -64,6 +64,9 @@ def test_cluster_status_and_clean(site):
     site.make('cluster', f'VC={site.entry}', 'NUM_CPUS=4', f'KEY={site.key}')
     assert len(mine(site)) == 3
     assert site.make('status').stdout.decode().count(site.entry) == 3
+    site.run('vc-shutdown', '--timeout', 0, site.entry)
+    site.make('start', f'NAME={site.entry}')
+    assert site.make('status').stdout.decode().count(' running ') == 3
     site.make('clean-cluster', f'NAME={site.entry}')
     assert mine(site) == [] and site.clusters() == []
 

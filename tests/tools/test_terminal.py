@@ -93,7 +93,7 @@ def test_a_narrow_terminal_has_no_bar(site, large):
 
 def test_waiting_shows_how_many_and_how_long(site):
     document = site.document(site.entry, 'vc-inject')
-    told = seen(site, 'vc-boot', '--paused', '--no-wait', '--wait', '--timeout', 2, input=document, status=1)
+    told = seen(site, 'vc-boot', '--paused', '--ignore-dependencies', '--wait', '--timeout', 2, input=document, status=1)
     lines = drawings(told)
     waiting = re.compile(r'waiting for 3 nodes  \[\.+\]  0 of 3 ready, \d s of 2 s')
     assert any(map(waiting.fullmatch, lines)), told

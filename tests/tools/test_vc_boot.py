@@ -94,7 +94,7 @@ def test_starts_resumes_and_cleans(site, document):
 
 
 def test_two_at_once_start_each_node_once(site, document):
-    running = [site.start('vc-boot', '--paused', '--no-wait') for _ in range(3)]
+    running = [site.start('vc-boot', '--paused', '--ignore-dependencies') for _ in range(3)]
     told = [one.communicate(document) for one in running]
     assert [one.returncode for one in running] == [0, 0, 0], told
     assert mine(site) == all_nodes(site)
@@ -134,7 +134,7 @@ def test_a_domain_that_vanished_is_started_again(site, document):
 
 
 def test_only_the_named_nodes(site, document):
-    boot(site, document, '--node', 'compute-1', '--node', 'frontend')
+    boot(site, document, '--node', 'compute-1', '--node', f'{site.entry}.local')
     assert mine(site) == [all_nodes(site)[1], all_nodes(site)[2]]
     assert "has no node 'x'" in site.fails('vc-boot', '--node', 'x', input=document)
 
@@ -255,7 +255,7 @@ def test_row_31_a_host_that_does_not_answer(site, document):
 
 
 def test_row_32_timeout_names_the_nodes_and_stops_nothing(site, document):
-    done = site.run('vc-boot', '--paused', '--no-wait', '--wait', '--timeout', 1, input=document,
+    done = site.run('vc-boot', '--paused', '--ignore-dependencies', '--wait', '--timeout', 1, input=document,
                     status=1)
     assert not done.stdout
     assert "'frontend', 'compute-0', 'compute-1' not ready after 1 s" in lines(done.stderr)[-1]

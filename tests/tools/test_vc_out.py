@@ -17,6 +17,12 @@ def test_golden(site, document, golden, replacements):
            *replacements, ('ssh-ed25519 [^ ]* root@', '@CLUSTER-KEY@ root@'))
 
 
+def test_a_node_by_its_fqdn(site, document):
+    assert site.run('vc-out', '--node', f'{site.entry}.local', input=document).stdout == \
+        site.run('vc-out', '--node', 'frontend', input=document).stdout
+    assert "has no node 'x.local'" in site.fails('vc-out', '--node', 'x.local', input=document)
+
+
 def test_both_generations_of_frontends(site, document):
     vc_out = etree.fromstring(site.run('vc-out', input=document).stdout)
     check_older(vc_out, OLDER_FRONTEND)

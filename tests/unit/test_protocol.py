@@ -49,7 +49,7 @@ def test_a_storage_implements_the_protocol(kind):
     # What Shared does for WithInstances.
     base = storage.Shared if kind is storage.WithInstances else kind
     check(base, protocol.Storage)
-    for name in set(vars(kind)) & set(members(protocol.Storage)):
+    for name in set(vars(kind)) & set(vars(protocol.Storage)) & set(members(protocol.Storage)):
         assert parameters(getattr(kind, name)) == parameters(getattr(protocol.Storage, name)), name
 
 

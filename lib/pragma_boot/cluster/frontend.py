@@ -16,7 +16,9 @@ def _public(node: etree._Element) -> tuple[str, int | None] | None:
     None where it has no public address.
     """
     public = interface(node, 'public')
-    return None if public is None else (public.get('ip'), attachment.of(public).port)
+    if public is None or not public.get('ip'):
+        return None
+    return public.get('ip'), attachment.of(public).port
 
 
 def destination(node: etree._Element, engine: Engine) -> list[str] | None:
@@ -43,8 +45,8 @@ def reachable(node: etree._Element, engine: Engine, port: int) -> bool:
     return public is not None and (not public[1] or (port == SSH and not engine.server))
 
 
-def answers(node: etree._Element, port: int) -> bool:
-    """Whether a server answers on ``port`` of a ``reachable`` frontend now.
+def answers(node: etree._Element, port: int, seconds: float = CONNECT_SECONDS) -> bool:
+    """Whether a server answers on ``port`` of a ``reachable`` frontend now, in at most ``seconds``.
 
     QEMU's user mode accepts a connection before the guest does. There the server's greeting is
     awaited: sshd sends its own first (RFC 4253, section 4.2).
@@ -53,6 +55,6 @@ def answers(node: etree._Element, port: int) -> bool:
     address, forwarded = _public(node) or ('', None)
     target = ('127.0.0.1', forwarded) if forwarded else (address, port)
     with contextlib.suppress(OSError), \
-            socket.create_connection(target, CONNECT_SECONDS) as connection:
+            socket.create_connection(target, max(0.1, min(seconds, CONNECT_SECONDS))) as connection:
         return not forwarded or bool(connection.recv(1))
     return False

@@ -130,12 +130,18 @@ def cluster(root):
 
 
 def nodes(root, names=()):
-    """The <node>s of the cluster, all or those named; raises Failure for a name it lacks."""
+    """The <node>s of the cluster, all or those of these names or FQDNs.
+
+    Raises Failure for one that the cluster lacks.
+    """
     found = cluster(root).findall('node')
-    missing = set(names) - {node.get('name') for node in found}
+    # A name goes before an equal FQDN, so that each of them is one node.
+    known = {node.get(key): node.get('name') for key in ('fqdn', 'name') for node in found}
+    missing = set(names) - set(known)
     if missing:
         raise Failure(f"cluster '{cluster(root).get('name')}' has no node '{min(missing)}'")
-    return [node for node in found if not names or node.get('name') in names]
+    chosen = {known[name] for name in names}
+    return [node for node in found if not names or node.get('name') in chosen]
 
 
 def frontend(root):

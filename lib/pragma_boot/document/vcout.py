@@ -16,6 +16,6 @@ class Projection:
         self._transform = etree.XSLT(etree.parse(STYLESHEET))
 
     def of(self, name):
-        """The vc-out.xml of the node ``name`` as bytes; raises Failure for no such node."""
-        nodes(self._tree.getroot(), [name])
-        return bytes(self._transform(self._tree, node=etree.XSLT.strparam(name)))
+        """The vc-out.xml of the node with this name or FQDN as bytes; raises Failure for no such node."""
+        node, = nodes(self._tree.getroot(), [name])
+        return bytes(self._transform(self._tree, node=etree.XSLT.strparam(node.get('name'))))

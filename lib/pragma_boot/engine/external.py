@@ -19,6 +19,7 @@ class External:
     """The driver that booted a cluster."""
 
     server = ''
+    reports = False
 
     def __init__(self, uri, settings):
         self.uri = uri
@@ -81,9 +82,10 @@ class External:
         """Start a node by the driver's ``start``."""
         self._call('start', node.getparent().get('name'), host_name(node))
 
-    def shutdown(self, node, seconds):
-        """Shut a node down by the driver's ``shutdown``."""
-        self._call('shutdown', node.getparent().get('name'), host_name(node))
+    def shutdown(self, nodes, seconds):
+        """Shut nodes down by the driver's ``shutdown``."""
+        for node in nodes:
+            self._call('shutdown', node.getparent().get('name'), host_name(node))
 
     def destroy(self, node):
         """Raises Failure: the contract has no executable that stops a node at once."""

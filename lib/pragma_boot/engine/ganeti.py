@@ -3,6 +3,7 @@
 A node's ``host`` is ganeti://MASTER before Ganeti has placed it, ganeti://MASTER/NODE afterwards.
 An instance carries its cluster's name as a tag.
 """
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -34,6 +35,7 @@ class Ganeti:
     """One Ganeti cluster, by the URI of its master."""
 
     server = ''
+    reports = True
 
     def __init__(self, uri: str, settings: Settings) -> None:
         self.uri = uri
@@ -104,16 +106,15 @@ class Ganeti:
                       tag=f'{STARTED}{int(time.time())}')
         self._rapi.do('PUT', f'/2/instances/{name}/startup', f'start {name}')
 
-    def shutdown(self, node: etree._Element, seconds: int) -> None:
-        """Ask a guest to shut down; Ganeti destroys it after ``seconds``.
+    def shutdown(self, nodes: list, seconds: int) -> None:
+        """Ask guests to shut down; Ganeti destroys them after ``seconds``.
 
-        No error where it is gone.
+        No error where one is gone.
         """
-        name = domain_name(node)
-        try:
-            self._rapi.ask('PUT', f'/2/instances/{name}/shutdown', {'timeout': seconds})
-        except Missing:
-            return
+        for node in nodes:
+            with contextlib.suppress(Missing):
+                self._rapi.ask('PUT', f'/2/instances/{domain_name(node)}/shutdown',
+                               {'timeout': seconds})
 
     def destroy(self, node: etree._Element) -> None:
         """Stop an instance at once and keep it; no error where it is gone."""

@@ -37,6 +37,8 @@ DESTROYED_AT_ONCE = 8
 class Libvirt:
     """One libvirt URI."""
 
+    reports = True
+
     def __init__(self, uri: str, settings: Settings) -> None:
         self.uri = uri
         self._settings = settings
@@ -179,9 +181,10 @@ class Libvirt:
             self.virsh('undefine', '--domain', name, statuses=(0, 1))
             raise
 
-    def shutdown(self, node: etree._Element, seconds: int) -> None:
-        """Press the guest's ACPI power button; no error where its domain is gone."""
-        self.virsh('shutdown', '--domain', domain_name(node), '--mode', 'acpi', statuses=(0, 1))
+    def shutdown(self, nodes: list, seconds: int) -> None:
+        """Press the ACPI power button of each guest; no error where a domain is gone."""
+        for node in nodes:
+            self.virsh('shutdown', '--domain', domain_name(node), '--mode', 'acpi', statuses=(0, 1))
 
     def destroy(self, node: etree._Element) -> None:
         """Stop the node's domain at once and keep its definition; no error where it is gone."""

@@ -9,12 +9,18 @@ from typing import NamedTuple, Protocol
 
 from lxml import etree
 
+from ..system.failure import Failure
+
 RUNNING, READY, PAUSED = 'running', 'ready', 'paused'
 STOPPED, FAILED, UNKNOWN = 'stopped', 'failed', 'unknown'
 """States of a domain. Only an engine that sees into its guests says READY of one."""
 
 ACTIVE = (RUNNING, READY, PAUSED)
 """The states of a domain that has a process."""
+
+
+class Unsupported(Failure):
+    """The engine has no way to do what was asked: its driver has no such executable."""
 
 
 class Domain(NamedTuple):
@@ -39,6 +45,8 @@ class Storage(Protocol):
     """Where the disks and console logs of nodes lie; ``key`` tells two storages apart."""
 
     key: tuple
+    reads_images: bool
+    """Whether disks are made on the staged images of this machine."""
 
     def prepare(self, folder: str) -> None:
         """Make the cluster's folder on this machine fit for use by the engine."""
@@ -91,6 +99,8 @@ class Engine(Protocol):
     uri: str
     server: str
     """The [user@]name of the server in the URI; '' for this machine."""
+    reports: bool
+    """Whether this machine can read the consoles on which guests report that they are ready."""
 
     def capacity(self) -> tuple:
         """CPUs, and memory in KiB, that the engine has in all."""
@@ -132,8 +142,11 @@ class Engine(Protocol):
         ``known``: an old definition exists, which is replaced.
         """
 
-    def shutdown(self, node: etree._Element, seconds: int) -> None:
-        """Ask the guest to shut down within ``seconds``; no error where its domain is gone."""
+    def shutdown(self, nodes: list, seconds: int) -> None:
+        """Ask the guests of ``nodes`` to shut down within ``seconds``.
+
+        No error where a domain is gone.
+        """
 
     def destroy(self, node: etree._Element) -> None:
         """Stop the node's domain at once and keep its definition; no error where it is gone."""

@@ -21,6 +21,8 @@ VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 class Shared:
     """The cluster's own folder: on this machine, or under the same path on every host."""
 
+    reads_images = True
+
     def __init__(self, engine: Any, ledger: Folders) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -88,6 +90,8 @@ NO_CONSOLE = "node '{}' has no console log: an external driver booted it"
 class Elsewhere:
     """Disks and consoles that only an external driver knows."""
 
+    reads_images = False
+
     def __init__(self, engine: Any) -> None:
         self.key = engine.uri, None
 
@@ -130,6 +134,8 @@ class Pool:
 
     Names have no '_', so that a volume's name identifies cluster and node.
     """
+
+    reads_images = False
 
     def __init__(self, engine: Any, pool: str) -> None:
         self._engine = engine
