@@ -74,8 +74,8 @@ def place(nodes: list[tuple[int, int]], free: list[Free]) -> list[str] | None:
 
 
 def spread(frontend: tuple[int, int], num_cpus: int, cpus_per_node: int,
-             size: Callable[[int], int],
-             free: list[Free]) -> tuple[list[tuple[int, int]], list[str]]:
+           size: Callable[[int], int],
+           free: list[Free]) -> tuple[list[tuple[int, int]], list[str]]:
     """The nodes of a cluster as (cpus, memory) pairs, the frontend first, and their hosts.
 
     The fewest compute nodes of at most ``cpus_per_node`` CPUs that there is room for: smaller
@@ -99,7 +99,7 @@ def spread(frontend: tuple[int, int], num_cpus: int, cpus_per_node: int,
 
 
 def private_attachment(settings: Settings, address: str, netmask: str, taken: pool.Taken,
-                         usable: Callable[[int], bool]) -> attachment.Attachment:
+                       usable: Callable[[int], bool]) -> attachment.Attachment:
     """The Attachment of every private interface of a cluster; raises Shortage and Failure."""
     kind, name = attachment.choose(settings, 'private_network')
     if kind.pool:
@@ -111,7 +111,7 @@ def private_attachment(settings: Settings, address: str, netmask: str, taken: po
 
 
 def public_interface(settings: Settings, name: str, taken: pool.Taken,
-                       usable: Callable[[int], bool]) -> tuple[str, dict[str, str]]:
+                     usable: Callable[[int], bool]) -> tuple[str, dict[str, str]]:
     """The frontend's FQDN, and the attributes of its public <interface>.
 
     Raises Shortage and Failure.
@@ -135,8 +135,8 @@ def dns(settings: Settings) -> str:
 
 
 def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings: Settings,
-               free: list[Free], taken: pool.Taken,
-               usable: Callable[[int], bool]) -> etree._Element:
+             free: list[Free], taken: pool.Taken,
+             usable: Callable[[int], bool]) -> etree._Element:
     """The <cluster> for a document: a frontend, and compute nodes of ``num_cpus`` CPUs in all.
 
     ``free`` is a list of Free, ``taken`` a pool.Taken, ``usable`` tells whether a port can be

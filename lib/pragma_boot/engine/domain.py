@@ -21,7 +21,7 @@ FIRST_SLOT = 0x10
 
 
 def build(root: etree._Element, node: etree._Element, acceleration: str, console: str,
-            started: float) -> etree._Element:
+          started: float) -> etree._Element:
     """The <domain> of ``node``.
 
     ``acceleration`` is 'kvm' or 'tcg'. ``console`` is the path of the console log. ``started`` goes
@@ -68,7 +68,7 @@ def _add(parent: etree._Element, tag: str, content: str, **attributes: str) -> e
 
 
 def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Element,
-                   author: etree._Element, console: str) -> None:
+                 author: etree._Element, console: str) -> None:
     disk = etree.SubElement(devices, 'disk', type='file', device='disk')
     etree.SubElement(disk, 'driver', name='qemu', type='qcow2')
     etree.SubElement(disk, 'source', file=node.find('disk').get('path'))
@@ -95,7 +95,7 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
 
 
 def _add_interfaces(domain: etree._Element, author: etree._Element,
-                      interfaces: list[etree._Element], machine: str) -> None:
+                    interfaces: list[etree._Element], machine: str) -> None:
     """Add the network interfaces at ascending PCI slots.
 
     Attachments that libvirt's <interface> cannot express become QEMU options.

@@ -87,13 +87,13 @@ class Ganeti:
         return storage.WithInstances(self, ledger)
 
     def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
-                    console: str, started: float) -> etree._Element:
+                   console: str, started: float) -> etree._Element:
         """Raises Failure: an instance has no libvirt <domain>."""
         raise Failure(f"'{domain_name(node)}' is an instance of Ganeti, not a libvirt domain: "
                       f"'gnt-instance info {domain_name(node)}' shows it")
 
     def start(self, node: etree._Element, define: Callable[[], etree._Element],
-               paused: bool = False, validate: bool = True, known: bool = False) -> None:
+              paused: bool = False, validate: bool = True, known: bool = False) -> None:
         """Start an instance, whose definition Ganeti has."""
         name = domain_name(node)
         if paused:
@@ -150,7 +150,7 @@ class Ganeti:
             self._rapi.follow(job, f'remove {name}')
 
     def plan(self, root: etree._Element, folder: str, storages: dict[str, Storage],
-              publish: Callable[[], None]) -> Plan:
+             publish: Callable[[], None]) -> Plan:
         """How Ganeti makes the disks of a document's nodes: with their instances."""
         return instance.Plan(root, folder, self, storages[self.uri], self._settings, publish)
 

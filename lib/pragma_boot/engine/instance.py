@@ -40,7 +40,7 @@ class Plan:
     """
 
     def __init__(self, root: etree._Element, folder: str, engine: Any, storage: Storage,
-                  settings: Settings, publish: Callable[[], None]) -> None:
+                 settings: Settings, publish: Callable[[], None]) -> None:
         self._root = root
         self._folder = folder
         self._engine = engine

@@ -155,17 +155,17 @@ class Libvirt:
         return storage.Pool(self, pool) if pool else storage.Shared(self, ledger)
 
     def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
-                    console: str, started: float) -> etree._Element:
+                   console: str, started: float) -> etree._Element:
         """The libvirt <domain> of a node."""
         return domain.build(root, node, acceleration, console, started)
 
     def plan(self, root: etree._Element, folder: str, storages: dict[str, Storage],
-              publish: Callable[[], None]) -> Plan:
+             publish: Callable[[], None]) -> Plan:
         """How the disks of a document's nodes are made: here, as overlays."""
         return injection.Plan(root, folder, storages)
 
     def start(self, node: etree._Element, define: Callable[[], etree._Element],
-               paused: bool = False, validate: bool = True, known: bool = False) -> None:
+              paused: bool = False, validate: bool = True, known: bool = False) -> None:
         """Define the node's domain and start it; one that does not start does not stay defined."""
         name = domain_name(node)
         if known:

@@ -109,7 +109,7 @@ class Rapi:
                            Shortage if short else Failure)
 
     def do(self, method: str, path: str, what: str, body: Any = None,
-            **query: Any) -> Any:
+           **query: Any) -> Any:
         """Submit a request that starts a job, and follow the job; the results of its opcodes."""
         return self.follow(self.ask(method, path, body, **query), what)
 
