@@ -217,3 +217,4 @@ def test_a_cluster_boots_from_the_installed_tools(prefix):
     finally:
         run('vc-clean', name)
         shutil.rmtree(temp)
+        (images / 'debian/debian.img.gz').unlink()
