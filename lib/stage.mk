@@ -5,6 +5,8 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules
+# The FIFO in /tmp that make 4.4 uses by default would remain if make were killed.
+MAKEFLAGS += $(if $(filter jobserver-fifo,$(.FEATURES)),--jobserver-style=pipe)
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
