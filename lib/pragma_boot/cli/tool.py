@@ -16,8 +16,12 @@ def options(doc, argv, first=False):
     and leaves for --help and --version. docopt 0.6.2 exits 1 on bad usage, does not name the tool
     and takes abbreviated options; here they are Usage, status 2.
     """
+    import warnings
     try:
-        import docopt
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn of escape sequences in docopt when they compile it.
+            warnings.simplefilter('ignore', SyntaxWarning)
+            import docopt
     except ImportError:
         raise Failure("python module 'docopt' is not installed: run 'make setup'") from None
     known = set(re.findall(r'--[A-Za-z][A-Za-z_-]*', doc))
