@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -52,6 +53,22 @@ def little_image():
     folder = tempfile.mkdtemp(prefix='pragma-image-', dir=SCRATCH)
     yield pack(make_image(Path(folder, 'little.img'), [
         ('etc/udev/rules.d/70-persistent-net.rules', b'stale')]))
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope='session')
+def public_tree():
+    """The folder of the tools; where we are root, a copy that every user can reach, wherever this one is."""
+    if os.geteuid():
+        yield ROOT
+        return
+    folder = Path(tempfile.mkdtemp(prefix='pragma-tree-', dir=SCRATCH))
+    folder.chmod(0o755)
+    for name in ('bin', 'lib', 'drivers', '.venv/lib'):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True,
+                        ignore=shutil.ignore_patterns('__pycache__', 'mypy*', 'ruff*'))
+    subprocess.run(['chmod', '-R', 'go=rX', folder], check=True)
+    yield folder
     shutil.rmtree(folder)
 
 
