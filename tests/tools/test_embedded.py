@@ -85,7 +85,7 @@ def test_a_temporary_directory_that_qemu_cannot_reach(site):
     os.chmod(site.folder, 0o700)
     line = site.fails('vc-inject', input=document)
     os.chmod(site.folder, 0o755)
-    assert "user 'libvirt-qemu', as which QEMU runs, cannot reach" in line
+    assert "user 'libvirt-qemu', which QEMU runs as, cannot reach" in line
 
 
 @pytest.mark.guest
