@@ -44,7 +44,7 @@ from lab.images import make_image, pack
 from lab.site import Site
 from pragma_boot.cli import tool as tools
 from pragma_boot.document import tree as documents
-from pragma_boot.image import profile, staging
+from pragma_boot.image import profile, record
 from pragma_boot.system import log, streams
 
 STATUSES = {0, 1, 2, 3, 130}
@@ -243,7 +243,7 @@ def partition_reader(site, base):
                 file.seek(offset)
                 file.write(data)
             file.truncate(size)
-        part, _ = staging._prepared(str(path), 'disk.raw', rules)
+        part, _ = record._prepare(str(path), 'disk.raw', rules)
         streams.write(stdout, f"<partition offset='{part.offset}'/>".encode())
         return 0
     return main, disks(base).map(lambda changes: ((), repr(changes).encode()))

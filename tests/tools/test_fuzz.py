@@ -61,7 +61,7 @@ def litter(site):
     (crash, 'internal error'), (hang, 'hangs'), (half, 'status 1'), (silent, 'status 1'), (strange, 'status 7'),
     (litter, 'left')], ids=lambda value: getattr(value, '__name__', None))
 def test_finds_what_is_wrong(site, monkeypatch, wrong, told):
-    monkeypatch.setattr('fuzz.HANGS', 1)
+    monkeypatch.setattr('lab.fuzz.HANGS', 1)
     site.temp.mkdir()
     target = Target(site, 'vc-x', litter(site) if wrong is litter else wrong, st.just(((), b'')))
     with pytest.raises(Finding, match=told):

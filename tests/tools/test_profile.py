@@ -164,10 +164,10 @@ def test_links_are_not_followed(site, tmp_path):
     after = contents(result, tmp_path / 'after')
     gone = {'etc/udev/rules.d/70-persistent-net.rules', f'{SCRIPTS}/route-eth0'}
     assert after == {name: told for name, told in before.items() if name not in gone}
-    assert f'left /{SCRIPTS}/ifcfg-eth0: it is no file of at most 1 MiB' in changes
-    assert ('left /etc/sysconfig/networking/devices/ifcfg-eth*: /etc/sysconfig/networking/devices is no folder'
+    assert f'left /{SCRIPTS}/ifcfg-eth0: it is not a file of at most 1 MiB' in changes
+    assert ('left /etc/sysconfig/networking/devices/ifcfg-eth*: /etc/sysconfig/networking/devices is not a folder'
             in changes)
-    assert ('left /etc/sysconfig/networking/profiles/default/ifcfg-eth*: /etc/sysconfig/networking/profiles is no folder'
+    assert ('left /etc/sysconfig/networking/profiles/default/ifcfg-eth*: /etc/sysconfig/networking/profiles is not a folder'
             in changes)
 
 
@@ -181,7 +181,7 @@ def test_folders_and_devices_in_the_place_of_files(site, tmp_path, trap):
     _, changes, _ = stage(site)
     assert changes[0] == ('left /etc/udev/rules.d/70-persistent-net.rules: it is a folder' if trap == 'mkdir' else
                           'removed /etc/udev/rules.d/70-persistent-net.rules')
-    assert changes[1:] == [f'left /{SCRIPTS}/ifcfg-eth0: it is no file of at most 1 MiB']
+    assert changes[1:] == [f'left /{SCRIPTS}/ifcfg-eth0: it is not a file of at most 1 MiB']
 
 
 @pytest.mark.parametrize('name', ['ifcfg-eth0 x', 'ifcfg-eth0;touch x', 'ifcfg-eth0\n!touch x', 'ifcfg-eth"', '<2>',
@@ -236,7 +236,7 @@ def test_a_file_is_changed_once_and_a_large_one_is_not(site, tmp_path, own_profi
     use(site, make_image(site.folder / 'old.img', [('etc/a', b'A=1\n'), ('etc/b', b'A=1\nB=1\nC=1\n'), ('etc/c', b''),
                                                    ('etc/d', large)]), 'mine')
     result, changes, _ = stage(site)
-    assert changes == ['removed /etc/a', 'stripped A from /etc/b', 'left /etc/d: it is no file of at most 1 MiB',
+    assert changes == ['removed /etc/a', 'stripped A from /etc/b', 'left /etc/d: it is not a file of at most 1 MiB',
                        'stripped B from /etc/b', 'removed /etc/c']
     after = contents(result, tmp_path / 'after')
     assert {name: after[name][0] for name in after if name.startswith('etc/')} == {'etc/b': b'C=1\n', 'etc/d': large}
@@ -249,7 +249,7 @@ def test_what_debugfs_did_not_do_is_noticed(site, monkeypatch):
     (folder / 'debugfs').write_text(f'#!/bin/sh\n[ "$1" = -w ] || exec {shutil.which("debugfs")} "$@"\n')
     (folder / 'debugfs').chmod(0o755)
     monkeypatch.setenv('PATH', f"{folder}:{os.environ['PATH']}")
-    assert "'/etc/udev/rules.d/70-persistent-net.rules' is not as mended" in site.fails('vc-stage', input=parsed(site))
+    assert "'/etc/udev/rules.d/70-persistent-net.rules' does not read back as written" in site.fails('vc-stage', input=parsed(site))
 
 
 def test_a_full_file_system_is_no_half_mended_image(site):

@@ -131,7 +131,7 @@ FAILS = [
     (9, raw(builtin=['virtio_blk_more.ko', 'virtio_blk.ko.d/x.ko']), 'has no virtio_blk '),
     (9, raw(without=[f'{KERNEL}/modules.builtin']), 'has no virtio_blk '),
     (9, raw(commands=['mkdir /usr/lib/modules/7.0']), 'kernel 7.0 has no virtio_pci, no virtio_blk'),
-    (10, raw(dep=DEP[:1]), 'kernel 6.1.0 has no virtio_net for a network card virtio'),
+    (10, raw(dep=DEP[:1]), 'kernel 6.1.0 has no virtio_net for a network interface virtio'),
 ]
 
 
@@ -214,7 +214,7 @@ def test_says_what_a_vc_in_does_not_meet(site, packed, number, change, reason):
     frontend = [one for one in found if one[1] == 'frontend']
     assert frontend[number][0] == 'failed' and reason in frontend[number][2], frontend
     if number in (2, 3):
-        assert frontend[-1] == ('unseen', 'frontend', 'not looked at: the content of its image')
+        assert frontend[-1] == ('unseen', 'frontend', 'not checked: the content of its image')
     assert {result for result, of, _ in found if of == 'compute'} == {'ok'}
     # As vc-parse says it.
     assert reason.split(': remove it')[0].split("'nothing")[0] in site.fails('vc-parse', site.vc_in)
@@ -246,7 +246,7 @@ def test_asks_for_the_drivers_that_the_vc_in_asks_for(site, packed):
                                              ("bus='ide'", "bus='sata'")]))
     assert [(of, text.split(':')[0]) for result, of, text in found if result == 'failed'] == [
         ('frontend', 'kernel 6.1.0 has no ahci for a disk on the bus sata'),
-        ('frontend', 'kernel 6.1.0 has no 8139cp or 8139too for a network card rtl8139')]
+        ('frontend', 'kernel 6.1.0 has no 8139cp or 8139too for a network interface rtl8139')]
 
 
 def test_one_image_of_both_roles_is_looked_at_once(site, packed):

@@ -1,4 +1,4 @@
-"""What every tool shares: options, exit statuses, tables.
+"""What every tool shares: options, exit statuses, and what is printed for a failure.
 
-Not here: anything that a second tool could want without a command line.
+Not here: anything that is of use without a command line.
 """

@@ -1,21 +1,29 @@
-"""What every command shares: options, streams, diagnostics and exit statuses."""
+"""What every tool shares: options, exit statuses, and what is printed for a failure."""
+from __future__ import annotations
+
 import os
 import re
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
 
 from .. import VERSION
 from ..system import log
 from ..system.failure import FAILED, INTERRUPTED, Failure, Said, Usage, cause
 
+Main = Callable[[Sequence[str], BinaryIO | None, BinaryIO | None], int]
+"""A tool: takes its arguments, standard input and standard output, returns its exit status."""
 
-def options(doc, argv, first=False):
-    """The options and arguments of ``argv`` by the docopt text ``doc``.
 
-    With ``first`` options end where arguments begin: what follows is another program's. Prints
-    and leaves for --help and --version. docopt 0.6.2 exits 1 on bad usage, does not name the tool
-    and takes abbreviated options; here they are Usage, status 2.
+def options(doc: str | None, argv: Sequence[str], first: bool = False) -> dict[str, Any]:
+    """The options and arguments in ``argv`` by the docopt text ``doc``.
+
+    With ``first``, options end at the first argument: what follows is another program's. Prints
+    and exits for --help and --version. Raises Usage, which docopt 0.6.2 does not: it exits with
+    status 1, does not name the tool, and takes abbreviated options.
     """
+    doc = doc or ''    # an optimized Python drops docstrings
     import warnings
     try:
         with warnings.catch_warnings():
@@ -46,13 +54,13 @@ def options(doc, argv, first=False):
         raise Usage(f"wrong usage{reason}: try '{log.name} --help'") from None
     log.verbose = bool(found.get('--verbose') or os.environ.get('PRAGMA_VERBOSE'))
     if log.verbose:
-        # What pragma_boot calls says more, too.
+        # For the tools that pragma_boot's driver calls.
         os.environ['PRAGMA_VERBOSE'] = '1'
     return found
 
 
-def _before_arguments(doc, argv):
-    """The words of ``argv`` before the first that is neither an option nor the value of one."""
+def _before_arguments(doc: str, argv: Sequence[str]) -> Sequence[str]:
+    """The words of ``argv`` before the first that is neither an option nor an option's value."""
     valued = set(re.findall(r'(--?[A-Za-z][A-Za-z_-]*) [A-Z]', doc))
     for index, word in enumerate(argv):
         if not word.startswith('-') and (index == 0 or argv[index - 1] not in valued):
@@ -60,31 +68,32 @@ def _before_arguments(doc, argv):
     return argv
 
 
-def _trace():
-    """The traceback of what is being handled, under -v only."""
+def _trace() -> None:
+    """Print the traceback of the exception that is being handled, with -v only."""
     if log.verbose:
         import traceback
         traceback.print_exc()
 
 
-def run(main):
-    """Call ``main(argv, stdin, stdout)`` and return the process's exit status.
+def run(main: Main) -> int:
+    """Call ``main(argv, stdin, stdout)``; the exit status of the process.
 
-    SIGTERM ends a tool as Ctrl-C does: every context manager cleans up, status 130.
+    SIGTERM ends a tool as Ctrl-C does: every context manager cleans up, the status is 130.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _status(main)
     finally:
-        # What is done is done: a signal that comes while Python ends changes no status.
+        # A signal that arrives while Python exits does not change the status any more.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
 
 
-def _status(main):
-    """The exit status of ``main``, whose failure is told on stderr."""
+def _status(main: Main) -> int:
+    """The exit status of ``main``; its failure is printed on stderr."""
     try:
-        return main(sys.argv[1:], sys.stdin and sys.stdin.buffer, sys.stdout and sys.stdout.buffer)
+        return main(sys.argv[1:], sys.stdin.buffer if sys.stdin else None,
+                    sys.stdout.buffer if sys.stdout else None)
     except Failure as error:
         _trace()
         if not isinstance(error, Said):
@@ -98,7 +107,7 @@ def _status(main):
         subject = f" '{error.filename}'" if error.filename else ''
         log.warn(f'cannot use{subject}: {cause(error)}')
         return FAILED
-    except Exception as error:
+    except Exception as error:    # noqa: BLE001 - a bug: one line for the user, -v for us
         _trace()
         log.warn(f'internal error: {type(error).__name__}: {error} (-v shows where)')
         return FAILED

@@ -1,5 +1,5 @@
 """The <vc> document: its tree, what of a vc-in.xml is permitted, and its projection vc-out.xml.
 
-Transforms here are pure: tree in, tree out.
-Not here: what reads an image, asks an engine, or enters the ledger.
+Transforms are pure: a tree in, a tree out.
+Not here: anything that reads an image, asks an engine, or changes the ledger.
 """

@@ -1,7 +1,10 @@
-"""What of an author's <domain> is carried over, what is refused, and why; the rest is dropped.
+"""What of an author's <domain> is carried over, and what is refused; the rest is dropped.
 
-vc-in.xml(5) has the same two tables. ``permitted`` is all that the domain of a node is built from.
+vc-in.xml(5) has the same two tables. ``permitted`` is all that a node's domain is built from.
 """
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from lxml import etree
@@ -13,24 +16,26 @@ FEATURES = ('acpi', 'apic', 'pae')
 MACHINES = ('q35', 'pc')
 CLOCKS = ('utc', 'localtime')
 DISK_BUSES = {'ide': 'hda', 'sata': 'sda', 'scsi': 'sda', 'virtio': 'vda'}
-"""Buses of the disk, with the first disk's name on each."""
+"""Buses of the disk, with the name of the first disk on each."""
 
 CARDS = {'virtio': 'virtio-net-pci', 'e1000': 'e1000', 'e1000e': 'e1000e', 'rtl8139': 'rtl8139'}
-"""Models of network card: libvirt's names, QEMU's."""
+"""Models of network interfaces: the names of libvirt and of QEMU."""
 
 TEXT = '#text'
 
+Rules = Mapping[str, Collection[str] | None]
+"""The attributes of one element that are carried over, and TEXT for its text.
+
+Each has the values that are permitted, or None for any value, which is checked where it is used. A
+value may also contain a permitted one as a word: pc-q35-7.2 is q35, virtio-transitional is virtio.
+"""
+
 
 class Group(NamedTuple):
-    """Elements that are carried over for one reason.
-
-    ``elements`` tells for each, by its path below <domain>, the attributes that are, and TEXT where
-    its text is; with the values that are taken of it, None for any, which is checked where it is used.
-    A value counts as its first word that is taken: pc-q35-7.2 is q35, virtio-transitional virtio.
-    """
+    """Elements that are carried over for one reason: {path below <domain>: Rules}."""
 
     reason: str
-    elements: dict
+    elements: Mapping[str, Rules]
 
 
 ALLOWED = (
@@ -39,27 +44,40 @@ ALLOWED = (
     Group('the machine type that the guest was installed on',
           {'os': {}, 'os/type': {'machine': MACHINES}, 'features': {},
            **{f'features/{flag}': {} for flag in FEATURES}}),
-    Group('the time base that the guest expects of the hardware clock', {'clock': {'offset': CLOCKS}}),
+    Group('the time base that the guest expects of the hardware clock',
+          {'clock': {'offset': CLOCKS}}),
     Group("the disk bus that the guest's boot loader and fstab depend on",
           {'devices': {}, 'devices/disk': {}, 'devices/disk/target': {'bus': tuple(DISK_BUSES)}}),
     Group('the models of network interfaces that the guest has drivers for',
           {'devices/interface': {}, 'devices/interface/model': {'type': tuple(CARDS)}}),
 )
 
-REPLACED = frozenset(('name', 'uuid', 'os/boot', 'devices/disk/driver', 'devices/disk/source', 'devices/disk@type',
-                      'devices/disk@device', 'devices/disk/target@dev'))
-"""What each domain has of its own in the place of the author's: nobody is told that it was dropped."""
+REPLACED = frozenset((
+    'name', 'uuid', 'os/boot', 'devices/disk/driver', 'devices/disk/source', 'devices/disk@type',
+    'devices/disk@device', 'devices/disk/target@dev'))
+"""What each node's domain has of its own: that the author's is dropped is not reported."""
 
 RULES = {path: rules for group in ALLOWED for path, rules in group.elements.items()}
 
 
-def _types(*names):
+def _types(*names: str) -> str:
     return '[' + ' or '.join(f"@type='{name}'" for name in names) + ']'
 
 
-FILE, DEVICE, SOCKET = 'names a file of the host', 'takes a device of the host', 'opens a socket of the host'
-MEMORY, PROGRAM, COMMAND = 'shares memory with the host', 'runs a program of the host', "adds to QEMU's command line"
-CHARACTER = ('file', 'dev', 'pipe', 'unix', 'tcp', 'udp', 'spiceport', 'nmdm')
+FILE = 'names a file of the host'
+DEVICE = 'takes a device of the host'
+SOCKET = 'opens a socket of the host'
+MEMORY = 'shares memory with the host'
+PROGRAM = 'runs a program of the host'
+SCRIPT = 'runs a script of the host'
+COMMAND = "adds to QEMU's command line"
+IMAGE = 'adds a file to the image'
+
+SERIAL = ('serial', 'parallel', 'console', 'channel')
+OTHER_RANDOM = (".//rng/backend[@model='random'][starts-with(normalize-space(), '/') "
+                "and not(normalize-space()='/dev/random') "
+                "and not(normalize-space()='/dev/urandom')]")
+BACKENDS = _types('file', 'dev', 'pipe', 'unix', 'tcp', 'udp', 'spiceport', 'nmdm')
 
 REFUSED = (
     ('.//filesystem', 'shares a folder of the host'),
@@ -72,54 +90,53 @@ REFUSED = (
     (".//rng/backend[@model='egd']", SOCKET),
     ('.//graphics[@socket]', SOCKET), ('.//graphics/listen' + _types('socket'), SOCKET),
     ('.//graphics/gl[@rendernode]', DEVICE),
-    *((f'.//{kind}' + _types(*CHARACTER), 'reaches a file or port of the host')
-      for kind in ('serial', 'parallel', 'console', 'channel')),
-    *((f'.//{kind}/log', FILE) for kind in ('serial', 'parallel', 'console', 'channel')),
-    ('.//shmem', MEMORY), ('.//memoryBacking/source' + _types('file'), MEMORY), ('.//memory/source/path', MEMORY),
-    *((f'os/{kind}', 'boots a file of the host') for kind in ('kernel', 'initrd', 'dtb', 'loader', 'nvram')),
+    *((f'.//{kind}{BACKENDS}', 'reaches a file or port of the host') for kind in SERIAL),
+    *((f'.//{kind}/log', FILE) for kind in SERIAL),
+    ('.//shmem', MEMORY), ('.//memoryBacking/source' + _types('file'), MEMORY),
+    ('.//memory/source/path', MEMORY),
+    *((f'os/{kind}', 'boots a file of the host')
+      for kind in ('kernel', 'initrd', 'dtb', 'loader', 'nvram')),
     ('os/acpi/table', FILE), ('.//sysinfo/entry[@file]', FILE),
-    (".//rng/backend[@model='random'][starts-with(normalize-space(), '/') and not(normalize-space()='/dev/random') "
-     "and not(normalize-space()='/dev/urandom')]", FILE),
-    ('.//disk/mirror', 'adds a file to the image'), ('.//backingStore[*]', 'adds a file to the image'),
-    ('bootloader', PROGRAM), ('.//interface/script', 'runs a script of the host'),
-    ('.//interface/downscript', 'runs a script of the host'),
+    (OTHER_RANDOM, FILE),
+    ('.//disk/mirror', IMAGE), ('.//backingStore[*]', IMAGE),
+    ('bootloader', PROGRAM), ('.//interface/script', SCRIPT), ('.//interface/downscript', SCRIPT),
     ("*[namespace-uri()='http://libvirt.org/schemas/domain/qemu/1.0']", COMMAND),
 )
-"""Elements that reach into the host (XPath, from <domain>), with what they do: a mistake, or worse."""
+"""Elements that reach into the host, an XPath from <domain> each, with what they do."""
 
 
-def refuse(author, role):
-    """Raise Failure for what is REFUSED of an author's <domain>."""
+def refuse(author: etree._Element, role: str) -> None:
+    """Raise Failure for the first element of an author's <domain> that is REFUSED."""
     for where, reason in REFUSED:
         for bad in author.xpath(where):
             kind = f" type='{bad.get('type')}'" if bad.get('type') else ''
-            raise Failure(f'line {bad.sourceline}: <{etree.QName(bad).localname}{kind}> of the {role} '
-                          f'is refused: it {reason}')
+            raise Failure(f'line {bad.sourceline}: <{etree.QName(bad).localname}{kind}> '
+                          f'of the {role} is refused: it {reason}')
 
 
-def permitted(author):
-    """A <domain> with what is ALLOWED of an author's, and nothing else."""
+def permitted(author: etree._Element) -> etree._Element:
+    """A new <domain> with those parts of an author's that are ALLOWED."""
     top = etree.Element('domain')
     _carry(author, top, '')
     return top
 
 
-def _carry(old, new, above):
+def _carry(old: etree._Element, new: etree._Element, above: str) -> None:
     for child in old.iterchildren(etree.Element):
         path = above + child.tag
         if path in RULES:
-            kept = etree.SubElement(new, child.tag)
+            copy = etree.SubElement(new, child.tag)
             for name in RULES[path]:
-                value = _taken(child, path, name)
+                value = _permitted_value(child, path, name)
                 if value is not None and name == TEXT:
-                    kept.text = value
+                    copy.text = value
                 elif value is not None:
-                    kept.set(name, value)
-            _carry(child, kept, f'{path}/')
+                    copy.set(name, value)
+            _carry(child, copy, f'{path}/')
 
 
-def _taken(element, path, name):
-    """The value of an attribute, or of the text, as it is carried over; None where it is not."""
+def _permitted_value(element: etree._Element, path: str, name: str) -> str | None:
+    """The value of an attribute, or of the text, that is carried over; None for no value."""
     value = text(element) if name == TEXT else element.get(name)
     values = RULES[path][name]
     if value is None or values is None:
@@ -128,17 +145,17 @@ def _taken(element, path, name):
     return next((one for one in values if one in words), None)
 
 
-def dropped(author, above=''):
-    """What is neither carried over nor replaced, for -v: sorted paths of elements and path@attribute."""
+def dropped(author: etree._Element, above: str = '') -> list[str]:
+    """What is neither carried over nor REPLACED: sorted paths of elements, and path@attribute."""
     found = set()
     for child in author.iterchildren(etree.Element):
         path = above + etree.QName(child).localname
         if path in REPLACED:
             continue
         if child.tag == path.rsplit('/', 1)[-1] and path in RULES:
-            found |= {f'{path}@{name}' for name in child.attrib
-                      if name not in RULES[path] or _taken(child, path, name) is None} - REPLACED
+            found |= {f'{path}@{name}' for name in map(str, child.attrib)
+                      if name not in RULES[path] or _permitted_value(child, path, name) is None}
             found |= set(dropped(child, f'{path}/'))
         else:
             found.add(path)
-    return sorted(found)
+    return sorted(found - REPLACED)

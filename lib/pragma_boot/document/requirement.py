@@ -1,6 +1,8 @@
-"""Requirements of the format: what staging insists on, and what vc-check tells an author of each."""
-from collections.abc import Callable
-from typing import NamedTuple
+"""Requirements of images and vc-in.xml files: vc-stage enforces them, vc-check reports on each."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from lxml import etree
 
@@ -11,29 +13,29 @@ from .tree import put
 class Requirement(NamedTuple):
     """What an image or a vc-in.xml must be.
 
-    ``look`` is called with what is looked at; it returns what it found, a sentence, and raises Failure.
-    ``remedy`` is what the author can do then; ``title`` is said where it was not looked at, which is so
-    of all that come after one that is ``vital``.
+    ``look`` takes the subject, returns a sentence for the user, and raises Failure where the
+    requirement is not met. ``remedy`` tells the author what to do then. Where one that is
+    ``vital`` is not met, those after it cannot be checked; ``title`` names them.
     """
 
     title: str
-    look: Callable
+    look: Callable[[Any], str]
     remedy: str = ''
     vital: bool = True
 
 
 class Unseen(Failure):
-    """A requirement that cannot be looked at here."""
+    """A requirement that we cannot check."""
 
 
-def insist(requirements, subject):
-    """Look at each requirement of ``subject``; raises the first Failure."""
+def insist(requirements: Iterable[Requirement], subject: object) -> None:
+    """Check requirements of ``subject`` in order; raises Failure for the first that is not met."""
     for requirement in requirements:
         requirement.look(subject)
 
 
 class Finding(NamedTuple):
-    """What was found of one requirement: ``result`` is 'ok', 'failed' or 'unseen'."""
+    """The outcome of one requirement: ``result`` is 'ok', 'failed' or 'unseen'."""
 
     result: str
     of: str
@@ -41,21 +43,25 @@ class Finding(NamedTuple):
 
 
 class Checklist:
-    """Findings, in order. ``names`` are words of messages and what is said for them: {long path: 'the image'}."""
+    """Findings in order."""
 
-    SIGNS = {'ok': 'ok', 'failed': 'FAIL', 'unseen': '--'}
+    SIGNS: ClassVar = {'ok': 'ok', 'failed': 'FAIL', 'unseen': '--'}
 
-    def __init__(self):
-        self.findings = []
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
 
-    def run(self, of, requirements, subject, names=()):
-        """Enter what is found of each; returns whether what comes after them can be looked at."""
+    def run(self, of: str, requirements: Sequence[Requirement], subject: object,
+            names: Mapping[str, str] | None = None) -> bool:
+        """Check requirements and add a finding for each; whether later ones can be checked.
+
+        ``names`` are replaced in messages: {"image '/long/path'": 'the image'}.
+        """
         for count, (_, look, remedy, vital) in enumerate(requirements, 1):
             try:
                 self.findings.append(Finding('ok', of, look(subject)))
             except Failure as failure:
                 text = f'{failure}: {remedy}' if remedy else str(failure)
-                for long, short in dict(names).items():
+                for long, short in (names or {}).items():
                     text = text.removeprefix(f'{long}: ').replace(long, short)
                 unseen = isinstance(failure, Unseen)
                 self.findings.append(Finding('unseen' if unseen else 'failed', of, text))
@@ -64,25 +70,27 @@ class Checklist:
                     return False
         return True
 
-    def skip(self, of, requirements):
-        """Enter requirements that were not looked at for what failed before."""
-        self.findings += [Finding('unseen', of, f'not looked at: {one.title}') for one in requirements]
+    def skip(self, of: str, requirements: Iterable[Requirement]) -> None:
+        """Add findings for requirements that cannot be checked because an earlier one failed."""
+        self.findings += [Finding('unseen', of, f'not checked: {one.title}')
+                          for one in requirements]
 
     @property
-    def passed(self):
-        """Whether all requirements were looked at and met."""
+    def passed(self) -> bool:
+        """Whether all requirements were checked and are met."""
         return all(finding.result == 'ok' for finding in self.findings)
 
-    def text(self):
-        """A line a finding."""
+    def text(self) -> str:
+        """The findings, a line each."""
         return ''.join(f"{self.SIGNS[one.result]:<6}{one.of}{': ' if one.of else ''}{one.text}\n"
                        for one in self.findings)
 
-    def xml(self, source):
-        """The findings as <check><requirement of= result=>…."""
+    def xml(self, source: str) -> etree._Element:
+        """The findings about the file ``source`` as <check><requirement of= result=>…."""
         root = etree.Element('check', source=source, result='ok' if self.passed else 'failed')
         for one in self.findings:
-            found = etree.Element('requirement', result=one.result, **({'of': one.of} if one.of else {}))
+            found = etree.Element('requirement', result=one.result,
+                                  **({'of': one.of} if one.of else {}))
             found.text = one.text
             put(root, found)
         return root

@@ -1,7 +1,10 @@
-"""The <vc> document that flows through the pipe: read, validated, written; and its parts."""
+"""The <vc> document that flows through the pipe: read it, validate it, find its parts, write it."""
+from __future__ import annotations
+
 import functools
 import os
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import BinaryIO, NamedTuple
 
 from lxml import etree
 
@@ -10,17 +13,18 @@ from ..system.failure import Failure, cause
 
 SCHEMAS = os.path.join(os.path.dirname(__file__), 'schema')
 ROLES = ('frontend', 'compute')
-MOST_BYTES = {'vc-in': 1 << 20, 'any': 1 << 20, 'document': 64 << 20}
+MAXIMUM_BYTES = {'vc-in': 1 << 20, 'any': 1 << 20, 'document': 64 << 20}
 
 
-def read(stream, schema='document', subject='standard input'):
-    """The tree of the document on ``stream`` (binary), valid by ``schema``.
+def read(stream: BinaryIO | None, schema: str = 'document',
+         subject: str = 'standard input') -> etree._Element:
+    """The root of the document on ``stream``, valid by ``schema``; raises Failure with the line.
 
-    ``schema`` is 'vc-in', what an image author writes, 'document', or 'any' of the two. Raises
-    Failure with the line. A DOCTYPE is refused: only hostile files have one, and lxml without
-    entities would give silently empty text.
+    ``schema`` is 'vc-in' for what an image author writes, 'document', or 'any' for either. A
+    DOCTYPE is refused: only hostile files have one, and an entity that lxml does not resolve would
+    become empty text without a message.
     """
-    data = streams.read(stream, MOST_BYTES[schema], subject)
+    data = streams.read(stream, MAXIMUM_BYTES[schema], subject)
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False,
                              huge_tree=schema == 'document')
     try:
@@ -36,21 +40,21 @@ def read(stream, schema='document', subject='standard input'):
 
 
 @functools.cache
-def rules_of(path):
-    """The RELAX NG schema in a file, made ready once."""
+def rules_of(path: str) -> etree.RelaxNG:
+    """The RELAX NG schema in a file, parsed once."""
     return etree.RelaxNG(etree.parse(path))
 
 
-def validate(root, schema, subject):
-    """Check a tree against our RELAX NG schema; raises Failure with the line and the reason."""
+def validate(root: etree._Element, schema: str, subject: str) -> None:
+    """Check a tree against one of our RELAX NG schemas; raises Failure with line and reason."""
     rules = rules_of(os.path.join(SCHEMAS, f'{schema}.rng'))
     if not rules.validate(root.getroottree()):
         error = rules.error_log[0]
         raise Failure(f'{subject} line {error.line} is not valid: {error.message}')
 
 
-def read_file(path, schema='document'):
-    """The tree of the document in a file; raises Failure."""
+def read_file(path: str, schema: str = 'document') -> etree._Element:
+    """The root of the document in a file, as ``read``; raises Failure."""
     try:
         with open(path, 'rb') as stream:
             return read(stream, schema, f"'{path}'")
@@ -58,23 +62,23 @@ def read_file(path, schema='document'):
         raise Failure(f"cannot open '{path}': {cause(error)}") from None
 
 
-def serialize(root):
+def serialize(root: etree._Element) -> bytes:
     """The document as bytes: UTF-8, with a final newline."""
     return etree.tostring(root, encoding='UTF-8', xml_declaration=False) + b'\n'
 
 
-def write(root, stdout):
-    """Write the document whole, once."""
+def write(root: etree._Element, stdout: BinaryIO | None) -> None:
+    """Write the whole document; raises Failure."""
     streams.write(stdout, serialize(root))
 
 
-def text(element):
-    """The text of an element, '' where there is none; comments never change a value."""
+def text(element: etree._Element | None) -> str:
+    """The text of an element without its comments, '' for no element."""
     return element.xpath('string()').strip() if element is not None else ''
 
 
-def put(parent, element, before=None):
-    """Append ``element`` on a line of its own, indented as a child of ``parent``."""
+def put(parent: etree._Element, element: etree._Element) -> etree._Element:
+    """Append ``element`` to ``parent`` on a line of its own, indented; returns it."""
     depth = sum(1 for _ in parent.iterancestors()) + 1
     etree.indent(element, level=depth)
     last = parent[-1] if len(parent) else None
@@ -87,8 +91,8 @@ def put(parent, element, before=None):
     return element
 
 
-def replace(parent, tag, element):
-    """Append ``element``, in the place of any child ``tag`` (an XPath step) there is."""
+def replace(parent: etree._Element, tag: str, element: etree._Element) -> etree._Element:
+    """Append ``element`` after the removal of all children ``tag`` (an XPath step); returns it."""
     for old in parent.xpath(tag):
         previous = old.getprevious()
         if old.getnext() is None and previous is not None:
@@ -97,42 +101,42 @@ def replace(parent, tag, element):
     return put(parent, element)
 
 
-def domain(root, role):
-    """The author's <domain> of a role; raises Failure where the document has none."""
+def domain(root: etree._Element, role: str) -> etree._Element:
+    """The author's <domain> for a role; raises Failure where the document has none."""
     found = root.find(f'{role}/domain')
     if found is None:
-        raise Failure(f"the document has no <domain> for a {role}")
+        raise Failure(f'the document has no <domain> for a {role}')
     return found
 
 
-def image_file(root, role):
-    """The path of the author's image of a role; raises Failure where the document has none."""
+def image_file(root: etree._Element, role: str) -> str:
+    """The path of the author's image for a role; raises Failure where the document has none."""
     path = domain(root, role).xpath('string(devices/disk/source/@file)')
     if not os.path.isabs(path):
-        raise Failure(f"the document has no image file for a {role}: run vc-parse")
+        raise Failure(f'the document has no image file for a {role}: run vc-parse')
     return path
 
 
-def image(root, role):
-    """The <image> of a role; raises Failure where it was not staged."""
+def image(root: etree._Element, role: str) -> etree._Element:
+    """The <image> for a role; raises Failure where no image was staged."""
     found = root.find(f"image[@role='{role}']")
     if found is None:
         raise Failure(f'the document has no <image> for a {role}: run vc-stage')
     return found
 
 
-def cluster(root):
-    """The <cluster>; raises Failure where nothing was allocated."""
+def cluster(root: etree._Element) -> etree._Element:
+    """The <cluster>; raises Failure where none was allocated."""
     found = root.find('cluster')
     if found is None:
         raise Failure('the document has no <cluster>: run vc-allocate')
     return found
 
 
-def nodes(root, names=()):
-    """The <node>s of the cluster, all or those of these names or FQDNs.
+def nodes(root: etree._Element, names: Collection[str] = ()) -> list[etree._Element]:
+    """The <node>s of the cluster, all or those with these names or FQDNs.
 
-    Raises Failure for one that the cluster lacks.
+    Raises Failure for one that the cluster does not have.
     """
     found = cluster(root).findall('node')
     # A name goes before an equal FQDN, so that each of them is one node.
@@ -144,7 +148,7 @@ def nodes(root, names=()):
     return [node for node in found if not names or node.get('name') in chosen]
 
 
-def frontend(root):
+def frontend(root: etree._Element) -> etree._Element:
     """The frontend's <node>; raises Failure where the cluster has none."""
     found = cluster(root).find("node[@role='frontend']")
     if found is None:
@@ -152,18 +156,18 @@ def frontend(root):
     return found
 
 
-def domain_name(node):
-    """The name of a node's domain: that of its cluster, and its own."""
+def domain_name(node: etree._Element) -> str:
+    """The name of a node's domain: the name of its cluster, '-', and the name of the node."""
     return f"{node.getparent().get('name')}-{node.get('name')}"
 
 
-def host_name(node):
-    """The node's name in the driver contract: the frontend's FQDN, a compute node's name."""
+def host_name(node: etree._Element) -> str:
+    """The node's name in the driver contract: the FQDN of a frontend, otherwise the node's name."""
     return node.get('fqdn') if node.get('role') == 'frontend' else node.get('name')
 
 
-def interface(node, network):
-    """The node's <interface> on a network, None where it has none."""
+def interface(node: etree._Element, network: str) -> etree._Element | None:
+    """The <interface> of a node on a network, 'private' or 'public'; None for no interface."""
     return node.find(f"interface[@network='{network}']")
 
 
@@ -171,10 +175,10 @@ SSH = 22
 
 
 class Dependency(NamedTuple):
-    """A <boot_dependency>: on which role, and how long.
+    """A <boot_dependency>: the role that nodes wait for, and until when.
 
-    'clock' is ``seconds`` after its start; 'ready', and 'port', when a server answers on ``port``,
-    at most ``seconds`` from now.
+    ``type`` is 'clock', until ``seconds`` after its start; 'ready', until its guest says so; or
+    'port', until a server answers on TCP ``port``. The last two fail after ``seconds``.
     """
 
     parent: str
@@ -183,8 +187,8 @@ class Dependency(NamedTuple):
     port: int = SSH
 
 
-def boot_dependency(root, role) -> Dependency | None:
-    """What the nodes of a role wait for before they start, None for nothing."""
+def boot_dependency(root: etree._Element, role: str) -> Dependency | None:
+    """What the nodes of a role wait for before they start; None for nothing."""
     found = root.find(f'{role}/boot_dependency')
     if found is None or role == found.get('parent'):
         return None

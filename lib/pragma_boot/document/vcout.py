@@ -1,4 +1,4 @@
-"""vc-out.xml: the projection of a document for one node's guest."""
+"""vc-out.xml: what the guest of one node needs of a document."""
 import os
 
 from lxml import etree
@@ -9,13 +9,13 @@ STYLESHEET = os.path.join(os.path.dirname(__file__), 'vc-out.xsl')
 
 
 class Projection:
-    """A document's vc-out.xml for any of its nodes."""
+    """Makes the vc-out.xml of any node of a document."""
 
-    def __init__(self, root):
+    def __init__(self, root: etree._Element) -> None:
         self._tree = root.getroottree()
         self._transform = etree.XSLT(etree.parse(STYLESHEET))
 
-    def of(self, name):
-        """The vc-out.xml of the node with this name or FQDN as bytes; raises Failure for no such node."""
+    def of(self, name: str) -> bytes:
+        """The vc-out.xml of the node with this name or FQDN; raises Failure for no such node."""
         node, = nodes(self._tree.getroot(), [name])
         return bytes(self._transform(self._tree, node=etree.XSLT.strparam(node.get('name'))))

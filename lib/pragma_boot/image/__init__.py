@@ -1,5 +1,5 @@
-"""Disk images: their formats, partitions and staging, what a guest must have, and how settings reach it.
+"""Disk images: formats, partitions, staging, guest profiles, and files written into nodes' disks.
 
-A new image format or a new way to find the root partition belongs here.
-Not here: where nodes' disks are kept, which their engine decides.
+An image format is one entry in formats, the root partition is decided in partition.
+Not here: where disks are stored and domains run (engine), and which nodes there are (cluster).
 """

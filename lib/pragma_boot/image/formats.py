@@ -1,33 +1,71 @@
-"""Disk images: an author's raw or .gz file, unpacked to a sparse raw file."""
+"""Formats of disk images: recognize an author's file and unpack it to a sparse raw file.
+
+FORMATS is the one table. A format that can be unpacked has an opener there, all others are
+refused; a new one is one more entry.
+"""
+from __future__ import annotations
+
 import contextlib
 import io
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import BinaryIO, NamedTuple
 
 from ..system.failure import Failure, cause
+from . import sparse
+from .meter import Meter
+from .sparse import CHUNK, Stream
 
-BLOCK = 4096
-CHUNK = 1 << 20
 SECTOR = 512
-GZIP_MAGIC = b'\x1f\x8b'
-
-DISGUISES = {
-    b'QFI\xfb': 'qcow2', b'QED\0': 'qed', b'KDMV': 'vmdk', b'COWD': 'vmdk', b'# Disk DescriptorFile': 'vmdk',
-    b'conectix': 'vpc', b'vhdxfile': 'vhdx', b'<<< ': 'vdi', b'LUKS\xba\xbe': 'luks',
-    b'WithoutFreeSpace': 'parallels', b'WithouFreSpacExt': 'parallels', b'Bochs Virtual HD': 'bochs',
-}
-"""How formats begin that QEMU would recognize: an image that is one of them is not raw."""
-
-WRITE_OUT = 32 << 20
-"""Bytes after which what was written is sent to the disk, so that syncing it at the end is short."""
-
-_ZEROS = bytes(CHUNK)
 
 
-def open_source(path):
-    """An author's image opened to read; raises Failure where it is not a regular file."""
+Opener = Callable[[io.RawIOBase], AbstractContextManager[Stream]]
+
+
+class Format(NamedTuple):
+    """A format of image files: its name, and the ``magic`` bytes that files of it begin with.
+
+    ``open`` takes an open source file and gives a Stream of the raw image; None refuses the format.
+    A file whose name ends in ``suffix`` must have the format.
+    """
+
+    name: str
+    magic: bytes
+    open: Opener | None = None
+    suffix: str = ''
+
+
+def _gunzip(source: io.RawIOBase) -> AbstractContextManager[Stream]:
+    """Unpack by ISA-L in a second thread: all members, CRC and length checked (RFC 1952)."""
+    from isal import igzip_threaded
+    return igzip_threaded.open(source, block_size=CHUNK)
+
+
+RAW = Format('raw', b'', contextlib.nullcontext)
+
+FORMATS = (
+    Format('gzip', b'\x1f\x8b', _gunzip, '.gz'),
+    *(Format(name, magic) for name, magic in (
+        ('qcow2', b'QFI\xfb'), ('qed', b'QED\0'), ('vmdk', b'KDMV'), ('vmdk', b'COWD'),
+        ('vmdk', b'# Disk DescriptorFile'), ('vpc', b'conectix'), ('vhdx', b'vhdxfile'),
+        ('vdi', b'<<< '), ('luks', b'LUKS\xba\xbe'), ('parallels', b'WithoutFreeSpace'),
+        ('parallels', b'WithouFreSpacExt'), ('bochs', b'Bochs Virtual HD'))),
+    RAW,
+)
+"""In order; the last one matches every file. The names and magic bytes are those of QEMU."""
+
+
+def recognize(head: bytes) -> Format:
+    """The format of a file that begins with ``head``."""
+    return next(one for one in FORMATS if head.startswith(one.magic))
+
+
+def open_source(path: str) -> io.FileIO:
+    """Open an author's image for reading; raises Failure where it is not a regular file."""
     try:
-        # O_NONBLOCK: a FIFO would block here for good.
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise Failure(f"cannot open image '{path}': {cause(error)}") from None
@@ -37,8 +75,8 @@ def open_source(path):
     return open(descriptor, 'rb', buffering=0)
 
 
-def identity(path):
-    """What tells whether a source file changed: its place, size, inode and times."""
+def identity(path: str) -> str:
+    """A text that changes with the source file: its path, size, inode and times."""
     with open_source(path) as file:
         found = os.fstat(file.fileno())
     return f'{path}\n{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}'
@@ -47,53 +85,41 @@ def identity(path):
 class _Hashed(io.RawIOBase):
     """A file that is hashed as it is read."""
 
-    def __init__(self, file, meter):
+    def __init__(self, file: io.FileIO, meter: Meter) -> None:
+        import hashlib
         self._file = file
         self._meter = meter
-        self._position = 0
-        import hashlib
         self.digest = hashlib.sha256()
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: memoryview, /) -> int:    # type: ignore[override]
         count = self._file.readinto(buffer)
         self.digest.update(memoryview(buffer)[:count])
-        if self._meter is not None:
-            self._tell(count)
+        self._meter.advance(count)
         return count
 
-    def _tell(self, count):
-        """Write a byte to the meter for each CHUNK that was read."""
-        before = self._position // CHUNK
-        self._position += count
-        with contextlib.suppress(OSError):
-            os.write(self._meter, b'.' * (self._position // CHUNK - before))
 
-
-def unpack(path, target, most, meter=None):
+def unpack(path: str, target: BinaryIO, maximum: int, meter: int | None = None) -> str:
     """Write the raw image of the file ``path`` sparse to ``target``, an open empty file.
 
-    A file that begins as gzip is unpacked by ISA-L, every member of it, CRC and length checked
-    (RFC 1952). Returns the SHA-256 of the source, hexadecimal. Raises Failure for one that is
-    damaged, empty, not raw, not whole sectors, or larger than ``most`` bytes unpacked. How far it is
-    in the source is told on ``meter``, a descriptor: a byte a CHUNK.
+    Returns the SHA-256 of the source file, hexadecimal. Raises Failure for a source that is
+    damaged, empty, of a refused format, not whole sectors, or larger than ``maximum`` bytes when
+    unpacked. Progress is reported to the descriptor ``meter``.
     """
     with open_source(path) as file:
-        hashed = _Hashed(file, meter)
-        packed = file.read(2) == GZIP_MAGIC
-        if path.endswith('.gz') and not packed:
-            raise Failure(f"image '{path}' is not gzip, though its name says so")
+        progress = Meter(meter)
+        progress.begin(os.fstat(file.fileno()).st_size)
+        head = file.read(CHUNK)
         file.seek(0)
+        hashed = _Hashed(file, progress)
+        opener = _opener(head, path)
         try:
-            if packed:
-                # Unpacked by a thread of the library's beside this one, which writes.
-                from isal import igzip_threaded
-                with igzip_threaded.open(hashed, block_size=CHUNK) as stream:
-                    size = _copy_sparse(stream, target, most, path)
-            else:
-                size = _copy_sparse(hashed, target, most, path)
+            with opener(hashed) as stream:
+                # A packed file may hold any format.
+                size = sparse.copy(stream, target.fileno(), maximum,
+                                   lambda content: _require_open(recognize(content), path))
         except (EOFError, ValueError) as error:
             raise Failure(f"cannot unpack image '{path}': {error}") from None
         except OSError as error:
@@ -106,104 +132,56 @@ def unpack(path, target, most, meter=None):
             raise
         while hashed.read(CHUNK):
             pass
-    _refuse_size(size, most, path)
+    _require_size(size, maximum, path)
     return hashed.digest.hexdigest()
 
 
 @contextlib.contextmanager
-def readable(path, most, folder):
-    """An author's image as a raw file for the block: its path, and what it is.
+def readable(path: str, maximum: int, folder: str) -> Iterator[tuple[str, str]]:
+    """An author's image as a raw file for the block: its path, and a sentence for the user.
 
-    One in .gz, and as root one that others may not read, is unpacked into a sparse file without a name in
-    ``folder``, so that nothing is left of it whatever ends us. The author's file is read, no more.
+    A packed image is unpacked to a sparse file without a name in ``folder``, which disappears
+    however we exit. So is, if we are root, an image that others cannot read, since the programs
+    that read it run as nobody. ``maximum`` and the Failures are those of ``unpack``.
     """
     with open_source(path) as file:
         head, found = file.read(CHUNK), os.fstat(file.fileno())
-    # As root, programs that read it are nobody's.
-    if head[:2] != GZIP_MAGIC and not path.endswith('.gz') and (os.geteuid() or found.st_mode & 0o044 == 0o044):
-        _refuse_disguise(head, path)
-        _refuse_size(found.st_size, most, path)
+    packed = recognize(head) != RAW
+    _opener(head, path)
+    if not packed and (os.geteuid() or found.st_mode & 0o044 == 0o044):
+        _require_size(found.st_size, maximum, path)
         yield path, f'the image is raw ({found.st_size >> 20} MiB)'
         return
     import tempfile
     with tempfile.TemporaryFile(dir=folder) as scratch:
-        unpack(path, scratch, most)
-        there = os.fstat(scratch.fileno())
+        unpack(path, scratch, maximum)
+        raw = os.fstat(scratch.fileno())
         yield f'/dev/fd/{scratch.fileno()}', (
-            f"the image is raw{', in .gz' * (head[:2] == GZIP_MAGIC)} ({there.st_size >> 20} MiB; "
-            f'{there.st_blocks * 512 >> 20} MiB of {folder} to look)')
+            f"the image is raw{', in .gz' * packed} ({raw.st_size >> 20} MiB; "
+            f'{raw.st_blocks * 512 >> 20} MiB of {folder} to look)')
 
 
-def _refuse_disguise(head, path):
-    for magic, kind in DISGUISES.items():
-        if head.startswith(magic):
-            raise Failure(f"image '{path}' is {kind}, not raw: convert it with qemu-img")
+def _opener(head: bytes, path: str) -> Opener:
+    """What opens the image ``path``, which begins with ``head``; raises Failure."""
+    found = recognize(head)
+    for one in FORMATS:
+        if one.suffix and path.endswith(one.suffix) and one != found:
+            raise Failure(f"image '{path}' is not {one.name}, though its name says so")
+    return _require_open(found, path)
 
 
-def _refuse_size(size, most, path):
+def _require_open(found: Format, path: str) -> Opener:
+    if found.open is None:
+        raise Failure(f"image '{path}' is {found.name}, not raw: convert it with qemu-img")
+    return found.open
+
+
+def _require_size(size: int, maximum: int, path: str) -> None:
     if size == 0:
         raise Failure(f"image '{path}' is empty")
-    if size > most:
-        raise Failure(f"image '{path}' unpacks to more than {most} bytes "
+    if size > maximum:
+        raise Failure(f"image '{path}' unpacks to more than {maximum} bytes "
                       "(image_max_size in site_conf.conf)")
     if size % SECTOR:
         raise Failure(f"image '{path}' has {size} bytes, not whole sectors of {SECTOR}: "
                       "it is cut short, or no disk image")
-
-
-def _copy_sparse(stream, target, most, path):
-    """Copy ``stream`` leaving a hole for each block of zeros; returns the bytes in all."""
-    position = sent = 0
-    buffer = bytearray(CHUNK)
-    view = memoryview(buffer)
-    descriptor = target.fileno()
-    while True:
-        count = _fill(stream, view)
-        if position == 0:
-            _refuse_disguise(buffer, path)
-        if position + count > most:
-            _refuse_size(position + count, most, path)
-        if count < CHUNK or buffer != _ZEROS:
-            _write_blocks(descriptor, buffer, count, position)
-        position += count
-        if position - sent >= WRITE_OUT:
-            # Linux begins to write dirty pages that are not needed, and keeps them meanwhile.
-            os.posix_fadvise(descriptor, sent, position - sent, os.POSIX_FADV_DONTNEED)
-            sent = position
-        if count < CHUNK:
-            break
-    os.ftruncate(descriptor, position)
-    return position
-
-
-def _fill(stream, view):
-    """Read until ``view`` is full or the stream ends; returns the bytes read."""
-    count = 0
-    while count < len(view):
-        got = stream.readinto(view[count:])
-        if not got:
-            break
-        count += got
-    return count
-
-
-def _write_blocks(descriptor, buffer, count, position):
-    """Write the runs of blocks among the first ``count`` bytes that are not all zeros."""
-    start = None
-    for offset in range(0, count, BLOCK):
-        end = min(offset + BLOCK, count)
-        # Compared as bytes: a memoryview is compared element by element, fifty times slower.
-        if buffer[offset:end] == _ZEROS[:end - offset]:
-            if start is not None:
-                _write_all(descriptor, memoryview(buffer)[start:offset], position + start)
-                start = None
-        elif start is None:
-            start = offset
-    if start is not None:
-        _write_all(descriptor, memoryview(buffer)[start:count], position + start)
-
-
-def _write_all(descriptor, view, position):
-    while view:
-        count = os.pwrite(descriptor, view, position)
-        view, position = view[count:], position + count

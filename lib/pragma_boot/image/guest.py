@@ -1,75 +1,89 @@
-"""What an image must hold to be a node's: the guest part, and drivers for the hardware that we give it.
+"""What an image must hold to be a node: the guest part, and drivers for the hardware it gets.
 
-Read by debugfs from an ext2/3/4 file system in a Confined; nothing in it is run, or taken for true
-beyond that.
+debugfs reads the files of an ext2, ext3 or ext4 file system; nothing in it is run.
 """
+from __future__ import annotations
+
 import functools
 import re
 import stat
+from collections.abc import Iterable, Sequence
 
 from ..document.requirement import Requirement
 from ..system import debugfs
+from ..system.confinement import Confined
 from ..system.failure import Failure
 
 PROGRAM, UNITS = 'pragma-guest', ('pragma-guest.service', 'pragma-guest-ready.service')
 
-# With a dot at the end, so that a folder that is a link counts as what it leads to.
+# The dot at the end makes debugfs follow a folder that is a link.
 SBIN, SYSTEM, MODULES = '/usr/local/sbin/.', '/etc/systemd/system/.', '/lib/modules/.'
 WANTS = '/etc/systemd/system/multi-user.target.wants/.'
 
-MOST_BYTES = 16 << 20
-"""Of a list of modules; those of Debian have 600 kB."""
+MAXIMUM_BYTES = 16 << 20
+"""Of a list of modules; Debian's have 600 kB."""
+
+Modules = tuple[tuple[str, ...], ...]
+"""Modules of Linux that a device needs: one of each tuple."""
 
 VIRTIO = ('virtio_pci',)
 
-BUSES = {
+BUSES: dict[str, Modules] = {
     'virtio': (VIRTIO, ('virtio_blk',)),
     'scsi': (VIRTIO, ('virtio_scsi',), ('sd_mod',)),
     'sata': (('ahci',), ('sd_mod',)),
     'ide': (('ata_piix', 'piix', 'ata_generic'), ('sd_mod', 'ide_gd_mod', 'ide_disk')),
 }
-"""Modules of Linux for a disk on each bus of permit.DISK_BUSES: one of each tuple."""
+"""For a disk on each bus of permit.DISK_BUSES."""
 
-CARDS = {'virtio': (VIRTIO, ('virtio_net',)), 'e1000': (('e1000',),), 'e1000e': (('e1000e',),),
-         'rtl8139': (('8139cp', '8139too'),)}
-"""The same for network cards, those of permit.CARDS."""
+CARDS: dict[str, Modules] = {
+    'virtio': (VIRTIO, ('virtio_net',)),
+    'e1000': (('e1000',),),
+    'e1000e': (('e1000e',),),
+    'rtl8139': (('8139cp', '8139too'),),
+}
+"""For each model of network interface of permit.CARDS."""
 
 
 class Inside:
-    """The files of an image, in a Confined; ``subject`` begins messages."""
+    """The files of an image; ``subject`` begins messages."""
 
-    def __init__(self, volume, subject):
+    def __init__(self, volume: Confined, subject: str) -> None:
         self._volume = volume
         self._subject = subject
 
     @functools.cached_property
-    def _there(self):
+    def _entries(self) -> debugfs.Listing:
         return debugfs.listing(self._volume, [SBIN, SYSTEM, WANTS, MODULES], self._subject)
 
-    def kind(self, folder, name):
-        """A file's type and mode, 0 where there is none."""
-        return getattr(self._there[folder].get(name), 'mode', 0)
+    def mode(self, folder: str, name: str) -> int:
+        """The mode of a file with its type (stat(2)), 0 where there is none."""
+        entry = self._entries[folder].get(name)
+        return entry.mode if entry else 0
 
-    def kernels(self):
-        """The versions of the kernels that modules were installed for."""
-        return sorted(name for name, entry in self._there[MODULES].items() if stat.S_ISDIR(entry.mode))
+    def kernels(self) -> list[str]:
+        """The versions of the kernels that have modules."""
+        return sorted(name for name, entry in self._entries[MODULES].items()
+                      if stat.S_ISDIR(entry.mode))
 
-    def modules(self, kernel):
-        """The names of a kernel's modules, and of those compiled in."""
+    def modules(self, kernel: str) -> set[str]:
+        """The names of a kernel's modules, including those that are built in; raises Failure."""
         folder = f'/lib/modules/{kernel}'
-        there, names = debugfs.listing(self._volume, [folder], self._subject)[folder], set()
-        for file in {'modules.dep', 'modules.builtin'} & there.keys():
-            if there[file].size > MOST_BYTES:
-                raise Failure(f"'{folder}/{file}' is larger than {MOST_BYTES >> 20} MiB")
-            told = debugfs.content(self._volume, f'{folder}/{file}', there[file], self._subject)
-            names |= set(re.findall(r'^(?:[^:\s]*/)?([^:/\s]+)\.ko(?:\.\w+)?(?::|$)',
-                                    told.decode(errors='replace').replace('-', '_'), re.M))
+        entries = debugfs.listing(self._volume, [folder], self._subject)[folder]
+        names = set()
+        for file in {'modules.dep', 'modules.builtin'} & entries.keys():
+            if entries[file].size > MAXIMUM_BYTES:
+                raise Failure(f"'{folder}/{file}' is larger than {MAXIMUM_BYTES >> 20} MiB")
+            content = debugfs.content(self._volume, f'{folder}/{file}', entries[file],
+                                      self._subject)
+            text = content.decode(errors='replace').replace('-', '_')
+            names |= set(re.findall(r'^(?:[^:\s]*/)?([^:/\s]+)\.ko(?:\.\w+)?(?::|$)', text, re.M))
         return names
 
 
-def _present(inside):
-    missing = [name for name in UNITS if not stat.S_ISREG(inside.kind(SYSTEM, name))]
-    program = inside.kind(SBIN, PROGRAM)
+def _present(inside: Inside) -> str:
+    missing = [name for name in UNITS if not stat.S_ISREG(inside.mode(SYSTEM, name))]
+    program = inside.mode(SBIN, PROGRAM)
     if not (stat.S_ISREG(program) and program & 0o100):
         missing.insert(0, PROGRAM)
     if missing:
@@ -77,8 +91,8 @@ def _present(inside):
     return 'the guest part is there'
 
 
-def _enabled(inside):
-    missing = [name for name in UNITS if not inside.kind(WANTS, name)]
+def _enabled(inside: Inside) -> str:
+    missing = [name for name in UNITS if not inside.mode(WANTS, name)]
     if missing:
         raise Failure(f"the guest part is not enabled ({', '.join(missing)})")
     return 'the guest part is enabled'
@@ -90,17 +104,17 @@ REQUIREMENTS = (
     Requirement('the guest part is there', _present, INSTALL, vital=False),
     Requirement('the guest part is enabled', _enabled, INSTALL, vital=False),
 )
-"""Of the files of any image, an Inside."""
+"""What the files of any image must be; their subject is an Inside."""
 
 
-def drivers(buses, cards):
-    """The Requirements that kernels of an Inside drive disks on ``buses`` and ``cards`` of those models."""
+def drivers(buses: Iterable[str], models: Iterable[str]) -> list[Requirement]:
+    """The Requirements that the kernels have drivers for disk buses and interface models."""
     return [*(_driven(f'a disk on the bus {bus}', BUSES[bus]) for bus in buses),
-            *(_driven(f'a network card {card}', CARDS[card]) for card in cards)]
+            *(_driven(f'a network interface {model}', CARDS[model]) for model in models)]
 
 
-def _driven(device, modules):
-    def look(inside):
+def _driven(device: str, modules: Sequence[Sequence[str]]) -> Requirement:
+    def look(inside: Inside) -> str:
         kernels = inside.kernels()
         if not kernels:
             raise Failure('there is no kernel in /lib/modules')

@@ -1,180 +1,207 @@
-"""Making nodes' disks: an overlay each, with the node's own files written into its /root.
+"""Make the disks of nodes: an overlay each, with the node's own files in its /root.
 
-Nothing of a guest is mounted on the host. Two ways: debugfs on the partition exported by FUSE, for
-ext2/3/4; and guestfish, one appliance of seconds for all nodes that need it, for any other file
-system and where there is no FUSE. Compute nodes of one image and host differ in the content of one
-file alone: by debugfs the first is made, and checked, and the others are copies of it.
+Nothing of a guest is mounted on the host. debugfs writes into ext2, ext3 and ext4, through a
+partition that is exported by FUSE. guestfish writes into other file systems, and where FUSE is
+unavailable: one appliance, which takes seconds to boot, serves all nodes that need it. The disks of
+compute nodes with the same image and host differ in the content of one file: debugfs makes the
+first one, and the others are copies of it.
 """
+from __future__ import annotations
+
 import contextlib
 import os
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from lxml import etree
 
 from ..document.tree import image
 from ..document.vcout import Projection
 from ..system import debugfs, guestfish, log, workers
 from ..system.files import temporary
+from ..system.scratch import Secret
 from . import overlay, partition
 
-
-class Secret(NamedTuple):
-    """A file for /root of a guest: its path below /root, fixed by us, and its bytes; mode 0600."""
-
-    path: str
-    content: bytes
+Kind = tuple[str, str, str]
+"""What decides the content of a node's disk, except its vc-out.xml: host, image, role."""
 
 
-def secrets(node, content, folder):
-    """The Secrets of one node: its vc-out.xml, and on the frontend the key, in the cluster's folder, to the others."""
-    files = [Secret('vc-out.xml', content)]
+class Store(Protocol):
+    """Where disks are stored; engine.protocol.Storage says more of it."""
+
+    def prepare(self, folder: str) -> None:
+        """Make the cluster's folder fit for use by the engine."""
+
+    def receive(self, path: str) -> str:
+        """Have the staged image ``path`` where domains can read it; its path there."""
+
+    def keep(self, draft: str, node: etree._Element, backing: str) -> etree._Element:
+        """Make the finished overlay ``draft`` the node's disk; its <disk>."""
+
+
+def secrets(node: etree._Element, vc_out: bytes, folder: str) -> list[Secret]:
+    """The files for one node: its vc-out.xml, and for a frontend the private key of the cluster.
+
+    ``folder`` is the cluster's, which holds the key.
+    """
+    files = [Secret('vc-out.xml', vc_out)]
     if node.get('role') == 'frontend':
         with open(os.path.join(folder, 'id_ed25519'), 'rb') as file:
             files.append(Secret('.ssh/id_ed25519', file.read()))
     return files
 
 
-def part_of(found):
-    """The Partition 1 of a staged <image>."""
-    return partition.Partition(int(found.get('offset')), int(found.get('length')),
-                               found.get('filesystem'), found.get('inject'))
+def write_raw(disk: str, staged: etree._Element, files: Sequence[Secret], subject: str) -> None:
+    """Write files into the raw disk ``disk``, which holds a staged <image>; raises Failure.
 
-
-def write_raw(disk, found, files, subject):
-    """Write Secrets into the raw disk at ``disk``, which holds the staged <image> ``found``; raises Failure.
-
-    As a Plan does into an overlay, with the same checks.
+    The checks are those of a Plan.
     """
     import tempfile
+    part = partition.of(staged)
     with tempfile.TemporaryDirectory() as scratch:
-        if found.get('inject') == 'debugfs':
+        if part.inject == 'debugfs':
             try:
-                with overlay.exported(disk, 'raw', part_of(found), scratch) as volume:
+                with overlay.exported(disk, 'raw', part, scratch) as volume:
                     debugfs.write(volume, scratch, files, subject)
                     partition.check(volume, subject)
                 return
             except overlay.NoFuse as error:
-                log.warn(f'no FUSE ({error}): writing through libguestfs, which is slower')
-        guestfish.write([(disk, scratch, files, subject)], 'raw')
+                _warn_without_fuse(error)
+        guestfish.write([(disk, scratch, files, subject)], part.number, 'raw')
 
 
 class Plan:
-    """What is to be written into each node's disk of a document, in its cluster's folder."""
+    """Makes the disks of a document's nodes.
 
-    def __init__(self, root, folder, places):
-        """``places`` tells the storage of the new disks on each host, by its URI."""
+    ``folder`` is the cluster's, ``stores`` tells by each host's URI where its disks go.
+    """
+
+    def __init__(self, root: etree._Element, folder: str, stores: Mapping[str, Store]) -> None:
         self._root = root
         self._folder = folder
-        self._places = places
-        self._backings = {}
-        self._disks = {}
-        self._contents = {}
-        self._templates = {}
+        self._stores = stores
+        self._backings: dict[tuple[str, str], str] = {}
+        self._disks: dict[str, etree._Element] = {}
+        self._vc_outs: dict[str, bytes] = {}
+        self._templates: dict[Kind, overlay.Template | None] = {}
         self._projection = Projection(root)
 
-    def files(self, node):
-        """The files of one node: vc-out.xml, and on the frontend the key to the compute nodes."""
-        return secrets(node, self._contents[node.get('name')], self._folder)
+    def carry_out(self, nodes: Sequence[etree._Element], jobs: int) -> dict[str, etree._Element]:
+        """Make the disks of ``nodes``, ``jobs`` at a time; their <disk>s by the nodes' names.
 
-    def carry_out(self, nodes, jobs):
-        """Make the disks of ``nodes``, each whole or not at all, ``jobs`` at a time.
-
-        Returns their <disk>s by the nodes' names. Raises Failure. Where the quick way cannot be gone for want of FUSE, and for no other
-        reason, the slow one is, with a line that says so: corruption is an error, no reason.
+        Each disk is made whole or not at all. Falls back to guestfish only where FUSE is
+        unavailable, and warns; any other error of the faster way raises Failure.
         """
-        needed = sorted({(node.get('host'), self._image(node)) for node in nodes})
         for uri in {node.get('host') for node in nodes}:
-            self._places[uri].prepare(self._folder)
-        self._backings = dict(zip(needed, workers.each(
-            lambda need: self._places[need[0]].receive(need[1]), needed, jobs)))
-        kinds = {}
+            self._stores[uri].prepare(self._folder)
+        images = sorted({(node.get('host'), self._image(node)) for node in nodes})
+        self._backings = dict(zip(images, workers.each(
+            lambda pair: self._stores[pair[0]].receive(pair[1]), images, jobs), strict=True))
+        kinds: dict[Kind, list[etree._Element]] = {}
         for node in nodes:
             kinds.setdefault(self._kind(node), []).append(node)
         for alike in kinds.values():
-            contents = {node.get('name'): self._projection.of(node.get('name')) for node in alike}
-            longest = max(map(len, contents.values()))
-            # All as long as one another: white space after the root says nothing in XML.
-            self._contents.update((name, content.ljust(longest, b'\n'))
-                                  for name, content in contents.items())
-        refusals = dict(zip((alike[0] for alike in kinds.values()), workers.each(
-            lambda alike: self._quickly(alike[0], len(alike) > 1), kinds.values(), jobs)))
-        rest = [node for alike in kinds.values() for node in alike[1:]]
-        refusals.update(zip(rest, workers.each(self._alike, rest, jobs)))
-        slow = [node for node in nodes if refusals[node]]
-        for reason in sorted({refusals[node] for node in slow} - {guestfish.NEEDED})[:1]:
-            log.warn(f'no FUSE ({reason}): writing through libguestfs, which is slower')
-        for start in range(0, len(slow), guestfish.MOST_DISKS):
-            self._slowly(slow[start:start + guestfish.MOST_DISKS])
+            self._project(alike)
+        reasons = dict(zip((alike[0] for alike in kinds.values()), workers.each(
+            lambda alike: self._by_debugfs(alike[0], len(alike) > 1), kinds.values(), jobs),
+            strict=True))
+        others = [node for alike in kinds.values() for node in alike[1:]]
+        reasons.update(zip(others, workers.each(self._by_copy, others, jobs), strict=True))
+        slow = [node for node in nodes if reasons[node]]
+        for reason in sorted({reasons[node] for node in slow} - {guestfish.NEEDED})[:1]:
+            _warn_without_fuse(reason)
+        size = len(guestfish.LETTERS)
+        for start in range(0, len(slow), size):
+            self._by_guestfish(slow[start:start + size])
         return self._disks
 
-    def _image(self, node):
+    def _project(self, alike: Sequence[etree._Element]) -> None:
+        """Make the vc-out.xml of nodes of one kind, all of the same length.
+
+        White space after the root element means nothing in XML.
+        """
+        contents = {node.get('name'): self._projection.of(node.get('name')) for node in alike}
+        longest = max(map(len, contents.values()))
+        self._vc_outs.update((name, content.ljust(longest, b'\n'))
+                             for name, content in contents.items())
+
+    def _files(self, node: etree._Element) -> list[Secret]:
+        return secrets(node, self._vc_outs[node.get('name')], self._folder)
+
+    def _image(self, node: etree._Element) -> str:
         return image(self._root, node.get('role')).get('path')
 
-    def _kind(self, node):
-        """What decides on a node's disk but for the content of its vc-out.xml."""
+    def _kind(self, node: etree._Element) -> Kind:
         return node.get('host'), self._image(node), node.get('role')
 
-    def _alike(self, node):
-        """Make one disk as a copy of the first of its kind, or as that was to be made, if it was not."""
+    def _by_copy(self, node: etree._Element) -> str | None:
+        """Make a disk from the Template of its kind, or by debugfs where there is no Template."""
         template = self._templates.get(self._kind(node))
         if template is None:
-            return self._quickly(node)
-        with self._drafted(node) as (draft, _):
-            template.copy(draft, self.files(node)[0].content)
+            return self._by_debugfs(node)
+        with self._draft(node) as (draft, _):
+            template.copy(draft, self._files(node)[0].content)
         return None
 
-    def _quickly(self, node, more=False):
-        """Make one disk by debugfs; None, or why it must be made the other way.
+    def _by_debugfs(self, node: etree._Element, keep: bool = False) -> str | None:
+        """Make a disk by debugfs; None, or why guestfish must make it.
 
-        With ``more`` of its kind to be made, it is kept as their Template.
+        With ``keep`` the disk is kept as the Template of its kind.
         """
-        found = image(self._root, node.get('role'))
-        if found.get('inject') != 'debugfs':
+        part = partition.of(image(self._root, node.get('role')))
+        if part.inject != 'debugfs':
             return guestfish.NEEDED
-        part = part_of(found)
         try:
-            with self._drafted(node) as (draft, scratch):
+            with self._draft(node) as (draft, scratch):
                 overlay.create(draft, self._image(node))
                 with overlay.exported(draft, 'qcow2', part, scratch, self._image(node)) as volume:
-                    files = self.files(node)
+                    files = self._files(node)
                     debugfs.write(volume, scratch, files, _subject(node))
                     partition.check(volume, _subject(node))
-                    places = debugfs.places(volume, files[0], _subject(node)) if more else []
-                if more:
+                    extents = debugfs.extents(volume, files[0], _subject(node)) if keep else []
+                if keep:
                     self._templates[self._kind(node)] = overlay.template(
-                        draft, [(part.offset + start, length) for start, length in places],
+                        draft, [(part.offset + start, length) for start, length in extents],
                         files[0].content)
         except overlay.NoFuse as error:
             return str(error)
         return None
 
-    def _slowly(self, nodes):
+    def _by_guestfish(self, nodes: Sequence[etree._Element]) -> None:
         """Make the disks of several nodes by one appliance of libguestfs."""
         with contextlib.ExitStack() as stack:
-            drafts = [stack.enter_context(self._drafted(node)) for node in nodes]
-            for node, (draft, _) in zip(nodes, drafts):
+            drafts = [stack.enter_context(self._draft(node)) for node in nodes]
+            disks = []
+            for node, (draft, scratch) in zip(nodes, drafts, strict=True):
                 overlay.create(draft, self._image(node))
-            guestfish.write([(draft, scratch, self.files(node), _subject(node))
-                             for node, (draft, scratch) in zip(nodes, drafts)])
+                disks.append((draft, scratch, self._files(node), _subject(node)))
+            guestfish.write(disks, partition.NUMBER)
 
     @contextlib.contextmanager
-    def _drafted(self, node):
-        """The path of a new overlay, the node's disk once the block has made it, and a scratch folder."""
-        path = os.path.join(self._folder, f"{node.get('name')}.qcow2")
-        draft, scratch = temporary(path), f'{temporary(path)}.scratch'
+    def _draft(self, node: etree._Element) -> Iterator[tuple[str, str]]:
+        """The path of a new overlay, which becomes the node's disk after the block; and a folder.
+
+        The folder is for files that are copied into the overlay and out of it.
+        """
+        draft = temporary(os.path.join(self._folder, f"{node.get('name')}.qcow2"))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
-        overlay.discard(scratch)
-        os.mkdir(scratch, 0o700)
-        try:
-            yield draft, scratch
-            with open(draft, 'rb+') as file:
-                os.fsync(file.fileno())
-            backing = self._backings[node.get('host'), self._image(node)]
-            self._disks[node.get('name')] = self._places[node.get('host')].keep(draft, node, backing)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft)
-            overlay.discard(scratch)
+        with overlay.scratch_folder(draft) as scratch:
+            try:
+                yield draft, scratch
+                with open(draft, 'rb+') as file:
+                    os.fsync(file.fileno())
+                host = node.get('host')
+                self._disks[node.get('name')] = self._stores[host].keep(
+                    draft, node, self._backings[host, self._image(node)])
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(draft)
 
 
-def _subject(node):
+def _warn_without_fuse(reason: object) -> None:
+    log.warn(f'no FUSE ({reason}): writing through libguestfs, which is slower')
+
+
+def _subject(node: etree._Element) -> str:
     return f"node '{node.get('name')}'"

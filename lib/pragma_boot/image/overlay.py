@@ -1,43 +1,56 @@
-"""Overlays: a qcow2 file a node on a read-only backing image; and a partition exported as a file."""
+"""Overlays: a qcow2 file for each node on a read-only backing image; a partition as a file."""
+from __future__ import annotations
+
 import contextlib
 import os
 import stat
 import time
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..system import confinement, process
 from ..system.failure import Failure, cause
 
+if TYPE_CHECKING:
+    import subprocess
+
+    from .partition import Partition
+
 EXPORT_SECONDS = 30
 
 EXPORT = 'partition'
-"""The export's name in its scratch folder."""
+"""The name of the export in its scratch folder."""
+
+Extents = Sequence[tuple[int, int]]
+"""Where the bytes of a file lie: (offset, length) pairs in bytes, in order."""
 
 
 class NoFuse(Failure):
-    """This host exports nothing by FUSE: no /dev/fuse, or not the right to use it."""
+    """This host cannot export by FUSE: /dev/fuse is missing, or we may not use it."""
 
 
-def create(path, backing):
-    """Make an empty qcow2 overlay at ``path`` on the raw image ``backing`` (absolute)."""
+def create(path: str, backing: str) -> None:
+    """Make an empty qcow2 overlay at ``path`` on the raw image ``backing``; raises Failure."""
     process.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, path],
                 f"cannot make overlay '{path}'")
 
 
 class Template(NamedTuple):
-    """A finished overlay, of which others are made that differ from it in one file's content alone.
+    """A finished overlay; copies of it differ in the content of one file.
 
-    ``content`` is the overlay whole, ``places`` tells where in it the file's bytes lie: (offset,
-    length) pairs in their order.
+    ``content`` is the whole overlay, ``extents`` tell where in it the bytes of the file lie.
     """
 
     content: bytes
-    places: list
+    extents: Extents
 
-    def copy(self, path, content):
-        """Make the overlay at ``path`` with ``content`` in the file, as long as the template's; raises Failure."""
+    def copy(self, path: str, content: bytes) -> None:
+        """Make the overlay ``path`` with ``content`` in the file; raises Failure.
+
+        ``content`` has the length of the template's.
+        """
         whole, begin = bytearray(self.content), 0
-        for offset, length in self.places:
+        for offset, length in self.extents:
             whole[offset:offset + length] = content[begin:begin + length]
             begin += length
         try:
@@ -51,11 +64,11 @@ class Template(NamedTuple):
             raise Failure(f"overlay '{path}' does not read back as written")
 
 
-def template(path, places, content):
-    """The Template of the overlay at ``path``; None where a file's bytes cannot be told in it.
+def template(path: str, extents: Extents, content: bytes) -> Template | None:
+    """The Template of the overlay ``path``; None where the file's bytes are not found in it.
 
-    ``places`` tells where in the disk the file's ``content`` lies: (offset, length) pairs. Where
-    a range of the disk lies in the overlay qemu-img(1), map, says.
+    ``extents`` tell where in the disk the ``content`` of the file lies; qemu-img(1) maps ranges of
+    the disk to the overlay.
     """
     import json
     done = process.run(['qemu-img', 'map', '-f', 'qcow2', '--output=json', path],
@@ -63,7 +76,7 @@ def template(path, places, content):
     own = [part for part in json.loads(done.stdout)
            if part['depth'] == 0 and part['data'] and 'offset' in part]
     inside = []
-    for offset, length in places:
+    for offset, length in extents:
         part = next((part for part in own if part['start'] <= offset
                      and offset + length <= part['start'] + part['length']), None)
         if part is None:
@@ -76,21 +89,21 @@ def template(path, places, content):
 
 
 @contextlib.contextmanager
-def exported(path, format, partition, scratch, backing=None):
-    """Export ``partition`` of the image ``path`` as a file for the block: yields it, a Confined.
+def exported(path: str, format: str, partition: Partition, scratch: str,
+             backing: str | None = None) -> Iterator[confinement.Confined]:
+    """Export a partition of the image ``path`` as a file while the block lasts; yields it.
 
-    The export is the partition itself, not the disk, so that e2fsprogs replay its journal. It is
-    served by a qemu-storage-daemon that ends with the block and dies with us, in the folder
-    ``scratch``, where only what is run on the Confined sees it. ``backing`` is the raw image that an
-    overlay is on, whatever its header says. Raises NoFuse where FUSE cannot be used, Failure
-    for what else goes wrong.
+    e2fsprogs replay a journal in a partition, but not in a disk. A qemu-storage-daemon serves the
+    export in the folder ``scratch``, where only programs that the Confined runs see it. ``backing``
+    is the raw image of an overlay, whatever its header says. Raises NoFuse where FUSE cannot be
+    used, and Failure for any other error.
     """
     if not os.access('/dev/fuse', os.R_OK | os.W_OK):
         raise NoFuse('/dev/fuse cannot be used here')
-    if confinement.refusal():
-        raise NoFuse(confinement.refusal())
+    if reason := confinement.refusal():
+        raise NoFuse(reason)
     subject = f"cannot export '{path}'"
-    most = partition.length + confinement.MORE
+    limit = partition.length + confinement.MORE
     with contextlib.ExitStack() as stack:
         image = stack.enter_context(open(path, 'rb+')).fileno()
         folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
@@ -99,7 +112,8 @@ def exported(path, format, partition, scratch, backing=None):
         descriptors, nodes = [image], [f'driver={kind},node-name=file,filename=/dev/fd/{image}']
         if backing:
             descriptors.append(stack.enter_context(open(backing, 'rb')).fileno())
-            nodes += [f'driver=file,node-name=backing-file,filename=/dev/fd/{descriptors[1]},read-only=on',
+            file = f'/dev/fd/{descriptors[1]}'
+            nodes += [f'driver=file,node-name=backing-file,filename={file},read-only=on',
                       'driver=raw,node-name=backing,file=backing-file,read-only=on',
                       f'driver={format},node-name=disk,file=file,backing=backing']
         else:
@@ -110,38 +124,54 @@ def exported(path, format, partition, scratch, backing=None):
             stack.enter_context(confinement.shared(descriptor))
         with open(os.path.join(scratch, EXPORT), 'wb'):
             pass
+        export = f'type=fuse,id=export,node-name=partition,writable=on,mountpoint={EXPORT}'
         argv = ['qemu-storage-daemon', *(word for node in nodes for word in ('--blockdev', node)),
-                '--export', 'type=fuse,id=export,node-name=partition,writable=on,mountpoint=' + EXPORT]
-        daemon = stack.enter_context(process.kept(argv, subject, confinement.apart(most), descriptors,
-                                                  scratch))
+                '--export', export]
+        daemon = stack.enter_context(
+            process.daemon(argv, subject, confinement.apart(limit), descriptors, scratch))
         _wait_for(daemon, subject)
-        yield confinement.Confined(EXPORT, confinement.beside(daemon.pid, most))
+        yield confinement.Confined(EXPORT, confinement.beside(daemon.pid, limit))
 
 
-def discard(folder):
-    """Remove a scratch folder with all in it; one that is gone is fine."""
+@contextlib.contextmanager
+def scratch_folder(path: str) -> Iterator[str]:
+    """A folder ``path``.scratch for the block, in the place of an older one, closed to others."""
+    folder = f'{path}.scratch'
+    discard(folder)
+    os.mkdir(folder, 0o700)
+    try:
+        yield folder
+    finally:
+        discard(folder)
+
+
+def discard(folder: str) -> None:
+    """Remove a folder with all files in it, if it is there."""
     import shutil
     shutil.rmtree(folder, ignore_errors=not os.path.lexists(folder))
 
 
-def _wait_for(daemon, subject):
-    """Wait until the export is mounted, where the daemon sees it; raises NoFuse or Failure."""
+def _wait_for(daemon: subprocess.Popen[bytes], subject: str) -> None:
+    """Wait until the daemon has mounted its export; raises NoFuse or Failure."""
     deadline = time.monotonic() + EXPORT_SECONDS
     while not _mounted(daemon):
         if daemon.poll() is not None:
-            lines = daemon.stderr.read().decode(errors='replace').strip().splitlines()
-            reason = lines[-1] if lines else 'it ended at once'
+            output = daemon.stderr.read() if daemon.stderr else b''
+            lines = output.decode(errors='replace').strip().splitlines()
+            reason = lines[-1] if lines else 'it exited at once'
             raise (NoFuse if 'fuse' in reason.lower() else Failure)(f'{subject}: {reason}')
         if time.monotonic() > deadline:
             raise Failure(f'{subject}: no export after {EXPORT_SECONDS} s')
         time.sleep(0.002)
 
 
-def _mounted(daemon):
-    """Whether the daemon has mounted its export."""
+def _mounted(daemon: subprocess.Popen[bytes]) -> bool:
+    """Whether the daemon has mounted its export, as its own mount namespace shows."""
     try:
-        with open(f'/proc/{daemon.pid}/mountinfo', encoding='utf-8', errors='surrogateescape') as file:
-            # The mount point is the fifth field, the type the first after a '-' (proc(5)).
-            return any(line.split()[4].endswith(f'/{EXPORT}') and ' - fuse' in line for line in file)
+        with open(f'/proc/{daemon.pid}/mountinfo', encoding='utf-8',
+                  errors='surrogateescape') as file:
+            # The mount point is the fifth field, the type the first one after '-' (proc(5)).
+            return any(line.split()[4].endswith(f'/{EXPORT}') and ' - fuse' in line
+                       for line in file)
     except OSError:
         return False

@@ -1,5 +1,6 @@
-"""What every other package stands on: processes and their confinement, files, locks, settings, messages.
+"""What every other package stands on: processes, files, locks, settings, messages, the terminal.
 
-Here lives what knows nothing of clusters, documents and images.
+Modules here know nothing of clusters, documents or engines. Some know file systems: debugfs and
+guestfish read and write them for the package image.
 Not here: anything that reads a <vc> document, and anything that asks an engine.
 """

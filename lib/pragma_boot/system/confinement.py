@@ -1,19 +1,26 @@
-"""Programs that read authors' images, run with no more than that takes.
+"""Run programs that read authors' images with as few rights as they need.
 
-An image is half-trusted, and e2fsprogs, sfdisk, blkid and QEMU's block layer read it. Whoever
-makes one obey has a process that belongs to nobody (where we are root), cannot gain a privilege,
-has no network of the host, ends by itself, and holds open what it was lent and nothing else of
-ours: images are passed as open files, so that no folder of ours need be open to it.
+An image is half-trusted, and e2fsprogs, sfdisk, blkid and QEMU's block layer parse it. A program
+that an image takes over runs as nobody (where we are root), can gain no privilege, has no network
+of the host, ends by itself, and has open only the files that it was given: images are passed as
+open descriptors, so that none of our folders need be open to it.
 
-By setpriv(1), prlimit(1), unshare(1) and nsenter(1) of util-linux, each in the place of the last.
+By setpriv(1), prlimit(1), unshare(1) and nsenter(1) of util-linux, each started by the one before.
 """
+from __future__ import annotations
+
 import contextlib
 import functools
 import os
 import pwd
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from . import log, process
 from .failure import Failure
+
+if TYPE_CHECKING:
+    import subprocess
 
 SECONDS = 900
 """CPU time of one program: e2fsck takes minutes on file systems of terabytes."""
@@ -26,38 +33,43 @@ MORE = 1 << 30
 
 
 class Confined:
-    """An image, or a file system in it, by the name ``device`` that programs run by ``run`` know it by."""
+    """An image, or a file system in it, for programs that ``run`` confines.
 
-    def __init__(self, device, wrap, descriptors=()):
+    ``device`` is the name by which these programs open it.
+    """
+
+    def __init__(self, device: str, wrap: Sequence[str], descriptors: Sequence[int] = ()) -> None:
         self.device = device
         self._wrap = wrap
         self._descriptors = descriptors
 
-    def at(self, offset):
-        """The file system at an offset in bytes, as e2fsprogs name it (ext2fs_open2)."""
+    def at(self, offset: int) -> Confined:
+        """The file system at ``offset`` bytes, named as e2fsprogs expect it (ext2fs_open2)."""
         return Confined(f'{self.device}?offset={offset}', self._wrap, self._descriptors)
 
-    def run(self, argv, subject, input=None, statuses=(0,), descriptors=()):
-        """Run ``argv`` to its end, confined, with ``descriptors`` open too; as process.run does."""
+    def run(self, argv: Sequence[str], subject: str, input: bytes | None = None,
+            statuses: Collection[int] | None = (0,),
+            descriptors: Sequence[int] = ()) -> subprocess.CompletedProcess[bytes]:
+        """Run ``argv`` confined, with ``descriptors`` open too; otherwise as process.run."""
         return process.run(argv, subject, input, statuses=statuses, wrap=self._wrap,
                            descriptors=(*self._descriptors, *descriptors))
 
 
 @contextlib.contextmanager
-def lent(path, writing=False):
-    """The image at ``path``, raw, for programs that are run on it in the block: a Confined."""
+def lent(path: str, writing: bool = False) -> Iterator[Confined]:
+    """Open the raw image at ``path`` for confined programs that run in the block."""
     with open(path, 'rb+' if writing else 'rb') as file:
-        number, most = file.fileno(), os.path.getsize(path) + MORE
+        number, limit = file.fileno(), os.path.getsize(path) + MORE
         with shared(number, writing):
             yield Confined(f'/dev/fd/{number}',
-                           [*_stripped(most), *_without_network()], (number,))
+                           [*_stripped(limit), *_without_network()], (number,))
 
 
 @contextlib.contextmanager
-def shared(descriptor, writing=True):
-    """Let nobody's group into an open file or folder of ours for the block, where we are root."""
+def shared(descriptor: int, writing: bool = True) -> Iterator[None]:
+    """Where we are root, let the group of nobody use an open file or folder in the block."""
     before = os.fstat(descriptor)
-    # What everybody may read is as its author left it.
+    # A file that everybody may read keeps the mode that its author gave it.
     if os.geteuid() or (not writing and before.st_mode & 0o044 == 0o044):
         yield
         return
@@ -71,23 +83,27 @@ def shared(descriptor, writing=True):
         os.fchmod(descriptor, before.st_mode & 0o7777)
 
 
-def apart(most):
-    """What begins the command of a daemon that mounts where nobody else sees it."""
-    return [*_stripped(most), 'unshare', '--user', '--map-root-user', '--mount', '--net', '--']
+def apart(limit: int) -> list[str]:
+    """The command that starts a daemon in namespaces of its own, where it can mount.
 
-
-def beside(daemon, most):
-    """What begins a command that sees what the process ``daemon``, begun by ``apart``, has mounted.
-
-    It works in the daemon's folder.
+    ``limit`` is the largest file in bytes that it may write.
     """
-    return [*_stripped(most), 'nsenter', f'--target={daemon}', '--user', '--preserve-credentials',
-            '--mount', '--net', '--wd', '--', 'setpriv', '--bounding-set=-all', '--']
+    return [*_stripped(limit), 'unshare', '--user', '--map-root-user', '--mount', '--net', '--']
+
+
+def beside(daemon: int, limit: int) -> list[str]:
+    """The command that starts a program in the namespaces and the folder of a process.
+
+    ``daemon`` is the process id of a program that was started by ``apart``.
+    """
+    return [*_stripped(limit), 'nsenter', f'--target={daemon}', '--user',
+            '--preserve-credentials', '--mount', '--net', '--wd', '--',
+            'setpriv', '--bounding-set=-all', '--']
 
 
 @functools.cache
-def refusal():
-    """Why this host has no user namespaces for us, None where it has."""
+def refusal() -> str | None:
+    """Why this host does not let us make user namespaces; None where it does."""
     try:
         process.run(['true'], 'no user namespaces', wrap=apart(MORE))
     except Failure as failure:
@@ -95,21 +111,21 @@ def refusal():
     return None
 
 
-def _without_network():
+def _without_network() -> list[str]:
     if refusal():
-        log.detail(f'{refusal()}: programs that read images are not kept from the network')
+        log.detail(f'{refusal()}: programs that read images keep access to the network')
         return []
     return ['unshare', '--user', '--map-current-user', '--net', '--']
 
 
-def _stripped(most):
-    """Limits, no way to a privilege, and nobody's identity where we are root."""
+def _stripped(limit: int) -> list[str]:
+    """Set limits, rule out new privileges and, where we are root, become nobody."""
     drop = [] if os.geteuid() else [f'--reuid={_nobody().pw_uid}', f'--regid={_nobody().pw_gid}',
                                     '--clear-groups']
-    return ['prlimit', f'--cpu={SECONDS}', f'--as={MEMORY}', f'--fsize={most}', '--core=0', '--',
+    return ['prlimit', f'--cpu={SECONDS}', f'--as={MEMORY}', f'--fsize={limit}', '--core=0', '--',
             'setpriv', '--no-new-privs', *drop, '--']
 
 
 @functools.cache
-def _nobody():
+def _nobody() -> pwd.struct_passwd:
     return pwd.getpwnam('nobody')

@@ -1,24 +1,35 @@
-"""Reading and writing files of an ext2/3/4 file system by debugfs(8)."""
+"""Read and write files of an ext2, ext3 or ext4 file system by debugfs(8).
+
+All functions take the file system as a Confined, and a subject that begins the message of the
+Failure that they raise.
+"""
+from __future__ import annotations
+
 import os
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import process
+from .confinement import Confined
 from .failure import Failure
-from .scratch import require, save, verify
+from .scratch import Secret, require, save, verify
+
+if TYPE_CHECKING:
+    import subprocess
 
 BANNER = re.compile(r'debugfs \d[\w.]* \(|Allocated inode: \d+$')
-"""All that debugfs says on stderr when every command succeeded: it returns 0 on failed ones too."""
+"""All that debugfs prints on stderr where every command succeeds; it exits 0 where one fails."""
 
 NAME = re.compile(r'[A-Za-z0-9_.+@][A-Za-z0-9_.:+@-]*')
-"""Names of an image's that may be words of a command: debugfs reads none of them otherwise."""
+"""The file names of an image that debugfs reads as one word of a command."""
 
 LABEL = 'security.selinux'
-"""The attribute without which SELinux lets nobody at a file."""
+"""The attribute without which SELinux denies access to a file."""
 
 
 class Entry(NamedTuple):
-    """A file or folder of the guest: its mode with the type (stat(2)), its owners, its size in bytes."""
+    """A file or folder in an image: its mode with the type (stat(2)), owner, group, and bytes."""
 
     mode: int
     uid: int
@@ -26,155 +37,182 @@ class Entry(NamedTuple):
     size: int
 
 
-def is_name(name):
-    """Whether ``name`` may be a word of a command, and leads to no other folder."""
+Listing = dict[str, dict[str, Entry]]
+"""The entries of folders by their names: {folder: {name: Entry}}."""
+
+
+def is_name(name: str) -> bool:
+    """Whether ``name`` can be a word of a command and does not lead to another folder."""
     return bool(NAME.fullmatch(name)) and name not in ('.', '..')
 
 
-def listing(volume, folders, subject):
-    """What ``folders`` of a Confined hold: {folder: {name: Entry}}, {} for one that is not there.
+def listing(volume: Confined, folders: Sequence[str], subject: str) -> Listing:
+    """What ``folders`` hold, without names that debugfs cannot take; {} for a missing folder.
 
-    Links above a folder's last name are followed. Names that are no word of a command are left out.
+    Links in the path of a folder are followed, but for its last name.
     """
     done = volume.run(['debugfs', '-f', '-', volume.device], subject,
                       input=''.join(f'ls -p {folder}\n' for folder in folders).encode())
-    found, now, left = {}, None, list(folders)
+    found: Listing = {}
+    entries: dict[str, Entry] = {}
+    remaining = list(folders)
     for line in done.stdout.decode(errors='replace').split('\n'):
-        # No name has a '/', so that one with a newline in it looks like neither kind of line.
-        entry = re.fullmatch(r'/\d+/(\d+)/(\d+)/(\d+)/([^/]+)/(\d*)/', line)
-        if left and line == f'debugfs: ls -p {left[0]}':
-            now = found.setdefault(left.pop(0), {})
-        elif entry and is_name(entry[4]):
-            now[entry[4]] = Entry(int(entry[1], 8), int(entry[2]), int(entry[3]), int(entry[5] or 0))
-    require(not left, subject, f'debugfs: {process.last_line(done)}')
+        # No name has a '/', so a name with a newline cannot imitate either kind of line.
+        fields = re.fullmatch(r'/\d+/(\d+)/(\d+)/(\d+)/([^/]+)/(\d*)/', line)
+        if remaining and line == f'debugfs: ls -p {remaining[0]}':
+            entries = found.setdefault(remaining.pop(0), {})
+        elif fields and is_name(fields[4]):
+            entries[fields[4]] = Entry(int(fields[1], 8), int(fields[2]), int(fields[3]),
+                                       int(fields[5] or 0))
+    require(not remaining, subject, f'debugfs: {process.last_line(done)}')
     return found
 
 
-def superblock(volume, subject):
-    """The fields of the superblock of a Confined, as debugfs(8) prints them: {name: value}.
+def superblock(volume: Confined, subject: str) -> dict[str, str]:
+    """The fields of the superblock, as debugfs prints them: {name: value}.
 
-    Not by dumpe2fs(8): that of e2fsprogs 1.47.1 and later takes no ``?offset=``. Raises Failure for a
+    Not by dumpe2fs(8): since e2fsprogs 1.47.1 it does not take ``?offset=``. Raises Failure for a
     file system that cannot be opened.
     """
     done = volume.run(['debugfs', '-R', 'show_super_stats -h', volume.device], subject)
-    _refuse_complaints(done, subject)
+    _require_success(done, subject)
     return dict(re.findall(r'^([^:\n]+):\s+(.*)$', done.stdout.decode(errors='replace'), re.M))
 
 
-def content(volume, path, entry, subject):
-    """The bytes of a file whose Entry a listing has; raises Failure where they are not all there."""
+def content(volume: Confined, path: str, entry: Entry, subject: str) -> bytes:
+    """The bytes of the file ``path``, which a listing has as ``entry``; raises Failure."""
     done = volume.run(['debugfs', '-R', f'cat {path}', volume.device], subject)
-    require(len(done.stdout) == entry.size, subject, f"cannot read '{path}': {process.last_line(done)}")
+    require(len(done.stdout) == entry.size, subject,
+            f"cannot read '{path}': {process.last_line(done)}")
     return done.stdout
 
 
-def mend(volume, edits, there, moment, subject):
-    """Remove and rewrite files of a Confined: ``edits`` has each one's new bytes, None to remove it.
+def edit(volume: Confined, edits: Mapping[str, bytes | None], entries: Listing, seconds: int,
+         subject: str) -> None:
+    """Replace the content of files, or remove those whose new content is None; raises Failure.
 
-    ``there`` is the listing of their folders. A file is rewritten as a new one in its place, of the
-    old one's mode, owners and label, so that its other names, if it has any, keep the old bytes.
+    ``entries`` is the listing of their folders; ``seconds`` since the epoch is the time of the
+    change. A new file with the mode, owners and label of the old one takes its place, so other
+    hard links to the old file keep the old content.
     """
-    commands, descriptors = [f'set_current_time @{moment}'], []
+    commands, descriptors = [f'set_current_time @{seconds}'], []
     try:
         for path, data in edits.items():
-            folder, name = os.path.split(path)
-            if data is not None:
-                entry, label = there[folder][name], _label(volume, path, subject)
-                source = _in_memory(data, descriptors)
             commands.append(f'rm {path}')
-            if data is not None:
-                commands += [f'cd {folder}', f'write {source} {name}',
-                             f'set_inode_field {path} mode 0{entry.mode:o}',
-                             f'set_inode_field {path} uid {entry.uid}',
-                             f'set_inode_field {path} gid {entry.gid}']
-                if label:
-                    commands.append(f'ea_set -f {_in_memory(label, descriptors)} {path} {LABEL}')
+            if data is None:
+                continue
+            folder, name = os.path.split(path)
+            entry, label = entries[folder][name], _label(volume, path, subject)
+            descriptors.append(_in_memory(data))
+            commands += [f'cd {folder}', f'write /dev/fd/{descriptors[-1]} {name}',
+                         f'set_inode_field {path} mode 0{entry.mode:o}',
+                         f'set_inode_field {path} uid {entry.uid}',
+                         f'set_inode_field {path} gid {entry.gid}']
+            if label:
+                descriptors.append(_in_memory(label))
+                commands.append(f'ea_set -f /dev/fd/{descriptors[-1]} {path} {LABEL}')
         _run(volume, commands, subject, write=True, descriptors=descriptors)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+    _verify(volume, edits, entries, subject)
+
+
+def _verify(volume: Confined, edits: Mapping[str, bytes | None], entries: Listing,
+            subject: str) -> None:
+    """Raise Failure unless the files are as ``edits`` changed them."""
     now = listing(volume, sorted({os.path.dirname(path) for path in edits}), subject)
     for path, data in edits.items():
         folder, name = os.path.split(path)
         entry = now[folder].get(name)
-        wanted = None if data is None else there[folder][name]._replace(size=len(data))
-        require(entry == wanted and (data is None or content(volume, path, entry, subject) == data), subject,
-                f"'{path}' is not as mended: is the file system full?")
+        expected = None if data is None else entries[folder][name]._replace(size=len(data))
+        same = entry == expected
+        if same and data is not None and entry is not None:
+            same = content(volume, path, entry, subject) == data
+        require(same, subject, f"'{path}' does not read back as written: is the file system full?")
 
 
-def _in_memory(data, descriptors):
-    """The name by which a confined program reads ``data``; its open file is added to ``descriptors``."""
-    descriptors.append(os.memfd_create('pragma'))
-    os.pwrite(descriptors[-1], data, 0)
-    return f'/dev/fd/{descriptors[-1]}'
+def _in_memory(data: bytes) -> int:
+    """The descriptor of a file in memory that holds ``data``."""
+    descriptor = os.memfd_create('pragma')
+    os.pwrite(descriptor, data, 0)
+    return descriptor
 
 
-def _label(volume, path, subject):
+def _label(volume: Confined, path: str, subject: str) -> bytes:
     """The SELinux label of a file, empty where it has none."""
     done = volume.run(['debugfs', '-R', f'ea_get -x -V {path} {LABEL}', volume.device], subject)
     return bytes.fromhex(done.stdout.decode())
 
 
-def write(volume, scratch, files, subject):
-    """Write ``files`` (injection.Secret) below /root of the file system in a Confined.
+def write(volume: Confined, scratch: str, files: Sequence[Secret], subject: str) -> None:
+    """Write ``files`` below /root and read them back; raises Failure.
 
-    By commands of fixed words alone: ``!`` in one would run a shell. ``scratch`` is the folder
-    that it works in, for what it reads and writes. Raises Failure that begins with ``subject``.
+    debugfs works in the folder ``scratch`` and copies from and to files in it. No name of the
+    image is a word of a command, since ``!`` in one would start a shell.
     """
     folders = sorted({os.path.dirname(file.path) for file in files} - {''})
-    require(_stat(volume, '/root', subject) == 'directory', subject, '/root is not a directory')
+    require(_type_of(volume, '/root', subject) == 'directory', subject, '/root is not a directory')
     commands = []
     for folder in folders:
-        kind = _stat(volume, f'/root/{folder}', subject)
+        kind = _type_of(volume, f'/root/{folder}', subject)
         require(kind in (None, 'directory'), subject, f'/root/{folder} is not a directory')
         if kind is None:
             commands += [f'mkdir /root/{folder}',
                          f'set_inode_field /root/{folder} mode 040700']
     for count, file in enumerate(files):
-        kind = _stat(volume, f'/root/{file.path}', subject)
+        kind = _type_of(volume, f'/root/{file.path}', subject)
         require(kind != 'directory', subject, f'/root/{file.path} is a directory')
         if kind is not None:
-            # Removed first: a write through a link would reach what it leads to.
+            # Removed first: a write through a link would change the file that it points to.
             commands.append(f'rm /root/{file.path}')
         save(scratch, f'in{count}', file.content)
         commands += [f'cd /root/{os.path.dirname(file.path)}',
                      f'write in{count} {os.path.basename(file.path)}',
                      f'set_inode_field {os.path.basename(file.path)} mode 0100600']
     _run(volume, commands, subject, write=True)
-    _run(volume, [f'dump /root/{file.path} out{count}' for count, file in enumerate(files)], subject)
+    _run(volume, (f'dump /root/{file.path} out{count}' for count, file in enumerate(files)),
+         subject)
     for count, file in enumerate(files):
         verify(scratch, f'out{count}', file, subject)
-        require(_stat(volume, f'/root/{file.path}', subject, '0600') == 'regular', subject,
-                 f'/root/{file.path} is not a regular file of mode 0600')
+        require(_type_of(volume, f'/root/{file.path}', subject, '0600') == 'regular', subject,
+                f'/root/{file.path} is not a regular file of mode 0600')
 
 
-def places(volume, file, subject):
-    """Where the content of a written Secret lies in a Confined: (byte offset, length) pairs in order."""
+def extents(volume: Confined, file: Secret, subject: str) -> list[tuple[int, int]]:
+    """Where in the file system a written file lies: (offset, length) pairs in bytes, in order."""
     done = volume.run(['debugfs', '-f', '-', volume.device], subject,
                       input=f'show_super_stats -h\nblocks /root/{file.path}\n'.encode())
-    told = done.stdout.decode(errors='replace')
-    size = int(re.search(r'^Block size:\s+(\d+)$', told, re.M)[1])
-    blocks = [int(number) for number in told.rsplit(f'blocks /root/{file.path}\n', 1)[1].split()]
-    length = len(file.content)
-    return [(block * size, min(size, length - index * size)) for index, block in enumerate(blocks)]
+    output = done.stdout.decode(errors='replace')
+    size = re.search(r'^Block size:\s+(\d+)$', output, re.M)
+    _, echoed, numbers = output.rpartition(f'blocks /root/{file.path}\n')
+    if not size or not echoed:
+        raise Failure(f'{subject}: debugfs: {process.last_line(done)}')
+    block, length = int(size[1]), len(file.content)
+    return [(int(number) * block, min(block, length - index * block))
+            for index, number in enumerate(numbers.split())]
 
 
-def _run(volume, commands, subject, write=False, descriptors=()):
-    done = volume.run(['debugfs', *(['-w'] if write else []), '-f', '-', volume.device], subject,
-                      input='\n'.join(commands).encode() + b'\n', statuses=None, descriptors=descriptors)
-    _refuse_complaints(done, subject)
+def _run(volume: Confined, commands: Iterable[str], subject: str, write: bool = False,
+         descriptors: Sequence[int] = ()) -> None:
+    """Run commands of debugfs; raises Failure unless all succeed."""
+    options = ['-w'] if write else []
+    done = volume.run(['debugfs', *options, '-f', '-', volume.device], subject,
+                      input='\n'.join(commands).encode() + b'\n', statuses=None,
+                      descriptors=descriptors)
+    _require_success(done, subject)
 
 
-def _refuse_complaints(done, subject):
+def _require_success(done: subprocess.CompletedProcess[bytes], subject: str) -> None:
     """Raise Failure unless every command of a finished debugfs succeeded."""
     complaints = [line for line in done.stderr.decode(errors='replace').splitlines()
                   if line.strip() and not BANNER.match(line)]
     if complaints or done.returncode:
-        raise Failure(f"{subject}: debugfs: {complaints[0] if complaints else done.returncode}")
+        raise Failure(f'{subject}: debugfs: {complaints[0] if complaints else done.returncode}')
 
 
-def _stat(volume, path, subject, mode=None):
-    """The type of a file of the guest, None where there is none or its mode is another."""
+def _type_of(volume: Confined, path: str, subject: str, mode: str | None = None) -> str | None:
+    """The type of a file in the image; None where there is none, or its mode is not ``mode``."""
     done = volume.run(['debugfs', '-R', f'stat {path}', volume.device], subject)
     found = re.search(r'Type: (\w+( \w+)?)\s+Mode:\s+(\d+)', done.stdout.decode(errors='replace'))
     if not found:

@@ -1,4 +1,4 @@
-"""What goes wrong, and the exit status that says so."""
+"""What can go wrong, and the exit status for it."""
 
 FAILED, USAGE, SHORTAGE, INTERRUPTED = 1, 2, 3, 130
 
@@ -6,7 +6,7 @@ FAILED, USAGE, SHORTAGE, INTERRUPTED = 1, 2, 3, 130
 class Failure(Exception):
     """A bad input or a failed operation: one line for the user, exit status 1.
 
-    The message says what is wrong first, lowercase, without a full stop:
+    The message begins with what is wrong, in lower case, and has no full stop:
     ``cannot open 'x.qcow2': No such file or directory``.
     """
 
@@ -20,19 +20,19 @@ class Usage(Failure):
 
 
 class Shortage(Failure):
-    """The site has not enough CPUs, memory, addresses or ports: exit status 3."""
+    """The site is short of CPUs, memory, addresses or ports: exit status 3."""
 
     status = SHORTAGE
 
 
 class Said(Failure):
-    """A failure that a program of ours, or a driver, told of on stderr itself."""
+    """A failure that one of our programs, or a driver, has already reported on stderr."""
 
-    def __init__(self, message, status):
+    def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
 
 
-def cause(error):
-    """The words of an OSError without its errno and file name."""
+def cause(error: OSError) -> str:
+    """The text of an OSError without its errno and file name."""
     return error.strerror or str(error)

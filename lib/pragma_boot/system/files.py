@@ -1,36 +1,38 @@
 """Files that appear whole or not at all."""
 import contextlib
 import os
+from collections.abc import Iterator
+from typing import BinaryIO
 
 
-def temporary(path):
-    """The name under which ``path`` is made, hidden in the same folder."""
+def temporary(path: str) -> str:
+    """The hidden name, in the same folder, under which ``path`` is written."""
     return os.path.join(os.path.dirname(path), f'.{os.path.basename(path)}.tmp')
 
 
 @contextlib.contextmanager
-def drafted(path):
-    """Open a new binary file under the temporary name of ``path``; gone after the block.
+def draft(path: str) -> Iterator[BinaryIO]:
+    """Open a new binary file under the temporary name of ``path``, in the place of an older one.
 
-    It stays only if the block renames it. What a kill -9 left of an earlier one is written anew.
+    It is removed after the block unless the block renamed it (commit).
     """
-    draft = temporary(path)
+    name = temporary(path)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(draft)
+        os.unlink(name)
     try:
-        with open(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), 'w+b') as file:
+        with open(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), 'w+b') as file:
             yield file
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)
+            os.unlink(name)
 
 
-def settle(file, draft, path, mode):
-    """Give the open file ``draft`` its mode and the name ``path``, so that both outlast a crash."""
+def commit(file: BinaryIO, name: str, path: str, mode: int) -> None:
+    """Give the open file ``name`` its mode and the name ``path``; both survive a crash after it."""
     file.flush()
     os.fchmod(file.fileno(), mode)
     os.fsync(file.fileno())
-    os.replace(draft, path)
+    os.replace(name, path)
     folder = os.open(os.path.dirname(path) or '.', os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -38,8 +40,8 @@ def settle(file, draft, path, mode):
         os.close(folder)
 
 
-def write(path, content, mode=0o644):
-    """Replace the file at ``path`` by ``content`` (bytes): written, synced, renamed."""
-    with drafted(path) as file:
+def write(path: str, content: bytes, mode: int = 0o644) -> None:
+    """Replace the file at ``path``: write a new one, sync it, rename it."""
+    with draft(path) as file:
         file.write(content)
-        settle(file, temporary(path), path, mode)
+        commit(file, temporary(path), path, mode)

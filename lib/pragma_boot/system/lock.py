@@ -2,14 +2,15 @@
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def exclusive(path, flags=os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW):
-    """Hold the lock at ``path`` for the block; whoever dies in it, even by kill -9, frees it.
+def exclusive(path: str, flags: int = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW) -> Iterator[None]:
+    """Hold the lock at ``path`` for the block; a process that dies releases it.
 
-    The descriptor is closed on exec (PEP 446), so that no child keeps the lock. The file stays:
-    one that is removed while somebody waits for it would lock nothing.
+    The descriptor is closed on exec (PEP 446), so that no child holds the lock. The file stays:
+    processes that wait for a removed file would not exclude those that open a new one.
     """
     descriptor = os.open(path, flags, 0o600)
     try:

@@ -9,7 +9,7 @@ verbose = False
 """Whether ``detail`` and tracebacks are shown: option -v."""
 
 wipe = ''
-"""The sequence that clears the progress line from standard error, where there is one."""
+"""What clears the progress line from standard error before a message is written."""
 
 
 def warn(message: object) -> None:

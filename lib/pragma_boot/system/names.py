@@ -5,18 +5,18 @@ from .failure import Failure, Usage
 
 LABEL = '[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?'
 PATTERN = re.compile(rf'(?=.{{1,63}}\Z){LABEL}(\.{LABEL})*')
-"""Names of clusters, nodes and database entries: dot-separated labels as in host names (RFC 1123, section 2.1).
+"""Names of clusters, nodes and database entries: labels with dots between them (RFC 1123, 2.1).
 
-The guest part has the same rule, and so has the schema of documents. Such a name is also safe in a path and
-in a shell.
+The guest part has the same rule, and so has the schema of documents. Such a name is also safe in a
+path and in a shell.
 """
 
 
 def checked(name: str, what: str) -> str:
-    """``name`` itself; raises Failure where it does not match PATTERN."""
+    """``name`` itself, which is the name of ``what``; raises Failure unless it matches PATTERN."""
     if not PATTERN.fullmatch(name):
-        raise Failure(f"{what} {name!r} is not a name: at most 63 letters, digits, '-' and '.', with a letter "
-                      "or digit at both ends and on both sides of each '.'")
+        raise Failure(f"{what} {name!r} is not a name: at most 63 letters, digits, '-' and '.', "
+                      "with a letter or digit at both ends and on both sides of each '.'")
     return name
 
 

@@ -1,21 +1,32 @@
-"""Child processes: run to their end with their status checked, or kept and ended."""
+"""Child processes: run to completion with their status checked, or run in the background."""
+from __future__ import annotations
+
 import contextlib
 import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .failure import Failure, cause
 
+if TYPE_CHECKING:
+    import subprocess
 
-def run(argv, subject, input=None, env=None, statuses=(0,), wrap=(), descriptors=()):
-    """Run ``argv`` to its end and return the CompletedProcess, output as bytes.
 
-    ``subject`` begins the message of the Failure that a status outside ``statuses`` (None: any
-    will do), or a program that is not there, raises: ``cannot probe 'disk.img'``. ``wrap`` is a
-    command that runs ``argv``, ``descriptors`` what it inherits.
+def run(argv: Sequence[str], subject: str, input: bytes | None = None,
+        env: Mapping[str, str] | None = None, statuses: Collection[int] | None = (0,),
+        wrap: Sequence[str] = (),
+        descriptors: Sequence[int] = ()) -> subprocess.CompletedProcess[bytes]:
+    """Run ``argv`` to completion; its CompletedProcess, with the output as bytes.
+
+    ``wrap`` is a command that starts ``argv``; ``descriptors`` are inherited. Raises Failure for a
+    program that is not there and for a status outside ``statuses`` (None accepts any). The message
+    begins with ``subject``: ``cannot probe 'disk.img'``.
     """
     import subprocess
     try:
-        done = subprocess.run([*wrap, *argv], capture_output=True, env=env, check=False, pass_fds=descriptors,
-                              **({'input': input} if input is not None else {'stdin': subprocess.DEVNULL}))
+        done = subprocess.run([*wrap, *argv], input=input, capture_output=True, env=env,
+                              check=False, pass_fds=descriptors,
+                              stdin=subprocess.DEVNULL if input is None else None)
     except OSError as error:
         raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
     done.args = argv
@@ -24,33 +35,37 @@ def run(argv, subject, input=None, env=None, statuses=(0,), wrap=(), descriptors
     return done
 
 
-def last_line(done):
-    """What a finished process said of its failure: its last line on stderr, else its status."""
+def last_line(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Why a finished process failed: its last line on stderr, otherwise its status."""
     if done.returncode < 0:
         import signal
-        return f'{done.args[0]} was ended: {signal.strsignal(-done.returncode)}'
+        return f'{done.args[0]} was killed: {signal.strsignal(-done.returncode)}'
     lines = done.stderr.decode(errors='replace').strip().splitlines()
-    return lines[-1] if lines else f'{done.args[0]} ended with status {done.returncode}'
+    return lines[-1] if lines else f'{done.args[0]} exited with status {done.returncode}'
 
 
-def bound(argv):
-    """``argv`` as a child of ours that gets SIGTERM when we die, whatever kills us.
+def bound(argv: Sequence[str]) -> list[str]:
+    """A command that runs ``argv`` as a child which gets SIGTERM when we die, however we die.
 
-    setpriv(1) sets the parent-death signal, which survives an exec. A parent that died before it
-    was set sends none, so that the shell looks who the parent is, after it.
+    setpriv(1) sets the parent-death signal, which survives an exec. A parent that died earlier
+    sends no signal, so the shell compares its parent with us after the signal is set.
     """
     return ['setpriv', '--pdeathsig', 'TERM', '--',
             'sh', '-c', '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid()), *argv]
 
 
 @contextlib.contextmanager
-def kept(argv, subject, wrap=(), descriptors=(), folder=None):
-    """A child that lives as long as the block, and dies with us whatever kills us.
+def daemon(argv: Sequence[str], subject: str, wrap: Sequence[str] = (),
+           descriptors: Sequence[int] = (),
+           folder: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``argv`` in ``folder`` while the block lasts; it also dies with us, however we die.
 
-    ``wrap`` and ``descriptors`` as of ``run``; it works in ``folder``. Ended with SIGTERM and waited for; raises Failure where it does not end with status 0.
+    It gets SIGTERM at the end of the block. Raises Failure where its status is not 0 then.
+    ``wrap`` and ``descriptors`` are those of ``run``.
     """
     import subprocess
-    child = subprocess.Popen([*wrap, *bound(argv)], pass_fds=descriptors, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    child = subprocess.Popen([*wrap, *bound(argv)], pass_fds=descriptors, cwd=folder,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.PIPE)
     try:
         yield child

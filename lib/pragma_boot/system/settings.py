@@ -1,7 +1,9 @@
-"""The site's settings: ``key = value`` lines of site_conf.conf, read by make and by us."""
+"""The site's settings: ``key = value`` lines of site_conf.conf, which make reads too."""
+from __future__ import annotations
+
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NoReturn
 
 from .. import ROOT
@@ -43,7 +45,7 @@ DEFAULTS = {
 }
 
 NAME = r'[A-Za-z0-9][A-Za-z0-9_.-]{0,14}'
-"""Names of things on the hosts: of a link the kernel takes 15 characters (IFNAMSIZ)."""
+"""A name on the hosts; the kernel takes 15 characters for a network link (IFNAMSIZ)."""
 
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 
@@ -51,19 +53,19 @@ UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 class Settings:
     """The settings of one file over the embedded default."""
 
-    def __init__(self, values, path):
+    def __init__(self, values: Mapping[str, str], path: str) -> None:
         self.path = path
         self._values = {**DEFAULTS, **values}
         if self['accel'] not in ('auto', 'kvm', 'tcg'):
             self.refuse('accel', 'one of auto, kvm, tcg')
 
     @classmethod
-    def read(cls, path=None):
-        """Settings of ``path``, else of $PRAGMA_SITE_CONF, else of our site_conf.conf.
+    def read(cls, path: str | None = None) -> Settings:
+        """The settings in ``path``, or in $PRAGMA_SITE_CONF, or in our own site_conf.conf.
 
-        Relative paths in it are taken from the file's own folder. Raises Failure.
+        Relative paths in the file are below its own folder. Raises Failure.
         """
-        # Ours is a link where it was installed, to where an administrator looks for it.
+        # In an installed tree ours is a link to the file below /etc.
         path = os.path.abspath(path or os.environ.get('PRAGMA_SITE_CONF')
                                or os.path.realpath(os.path.join(ROOT, 'site_conf.conf')))
         try:
@@ -85,39 +87,39 @@ class Settings:
             values[match[1]] = match[2]
         return cls(values, path)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> str:
         return self._values[key]
 
     def refuse(self, key: str, wanted: str) -> NoReturn:
-        """Raise the Failure that a setting is not what it must be."""
+        """Raise a Failure for a wrong setting; ``wanted`` describes a right one."""
         raise Failure(f"{self.path}: {key} must be {wanted}, not '{self[key]}'")
 
-    def path_of(self, key):
-        """A setting that names a file or folder, absolute."""
+    def path_of(self, key: str) -> str:
+        """The absolute path that a setting names."""
         return os.path.join(os.path.dirname(self.path), os.path.expanduser(self[key]))
 
-    def number(self, key):
-        """A setting that is a whole number."""
+    def number(self, key: str) -> int:
+        """The value of a setting that is a whole number; raises Failure."""
         try:
             return number(self[key], key, 10 ** 9)
         except Failure:
             self.refuse(key, 'a whole number')
 
-    def ratio(self, key):
-        """A setting that is a decimal number above 0."""
+    def ratio(self, key: str) -> float:
+        """The value of a setting that is a decimal number above 0; raises Failure."""
         if not re.fullmatch(r'[0-9]+(\.[0-9]+)?', self[key]) or float(self[key]) <= 0:
             self.refuse(key, 'a number above 0')
         return float(self[key])
 
-    def size(self, key):
-        """A setting that is a size, such as 512M, in bytes."""
+    def size(self, key: str) -> int:
+        """The bytes of a setting that is a size, such as 512M; raises Failure."""
         match = re.fullmatch('([0-9]+)([KMGT]?)', self[key])
         if not match:
             self.refuse(key, 'a size such as 512M')
         return int(match[1]) * UNITS[match[2]]
 
     def kind(self, key: str, words: Collection[str]) -> tuple[str, str]:
-        """A setting that is one of ``words``, and the name after a word with ':': ('bridge:', 'br0').
+        """A setting that is one of ``words``, and the name after a ':': ('bridge:', 'br0').
 
         Raises Failure.
         """
@@ -127,11 +129,12 @@ class Settings:
         return word + colon, name
 
     @property
-    def temporary_directory(self):
+    def temporary_directory(self) -> str:
         """The folder of staged images and of the ledger, absolute.
 
-        $PRAGMA_TEMP, which the drivers set, comes before the setting. Without either: /var/lib/pragma_boot for root, else the user's own data folder
-        (XDG Base Directory Specification).
+        $PRAGMA_TEMP, which the drivers set, overrides the setting. The default is
+        /var/lib/pragma_boot for root, and the user's data folder for others (XDG Base Directory
+        Specification).
         """
         if os.environ.get('PRAGMA_TEMP'):
             return os.path.abspath(os.environ['PRAGMA_TEMP'])

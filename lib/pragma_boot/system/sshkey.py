@@ -1,30 +1,31 @@
-"""SSH keys: the user's public one, checked; and a pair made for one cluster alone."""
+"""SSH keys: check the user's public key, and make a key pair for one cluster."""
 import contextlib
 import os
 
 from . import process
 from .failure import Failure, cause
 
-MOST_BYTES = 64 << 10
+MAXIMUM_BYTES = 64 << 10
 
 
-def read_public(path):
-    """The public keys in the file ``path``, a line each, as authorized_keys takes them.
+def read_public(path: str) -> str:
+    """The public keys in the file ``path``, a line each, as authorized_keys holds them.
 
-    Raises Failure for what is not a public key; a private key is never copied anywhere.
+    Raises Failure for anything else; a private key is never copied.
     """
     try:
         with open(path, 'rb') as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(MAXIMUM_BYTES + 1)
     except OSError as error:
         raise Failure(f"cannot open key '{path}': {cause(error)}") from None
     if b'PRIVATE KEY' in data:
         raise Failure(f"'{path}' is a private key: name the public one, '{path}.pub'")
     try:
-        lines = [line.strip() for line in data.decode('utf-8').splitlines()]
+        text = data.decode('utf-8')
     except UnicodeDecodeError:
-        lines = None
-    if lines is None or len(data) > MOST_BYTES or not all(map(str.isprintable, lines)):
+        raise Failure(f"'{path}' is not a public key") from None
+    lines = [line.strip() for line in text.splitlines()]
+    if len(data) > MAXIMUM_BYTES or not all(map(str.isprintable, lines)):
         raise Failure(f"'{path}' is not a public key")
     keys = [line for line in lines if line and not line.startswith('#')]
     if not keys:
@@ -35,10 +36,10 @@ def read_public(path):
     return '\n'.join(keys)
 
 
-def make_pair(comment, path):
-    """Make a new ed25519 pair without a passphrase: the private key in ``path``; the public as a line.
+def make_pair(comment: str, path: str) -> str:
+    """Make an ed25519 key pair without a passphrase; the public key, one line.
 
-    What a kill -9 left of an earlier one is made anew.
+    The private key is written to ``path``, in the place of an older one. Raises Failure.
     """
     for old in (path, f'{path}.pub'):
         with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The standard streams of a filter: read to a limit, written whole."""
+"""The standard streams of a filter: read up to a limit, written whole."""
 import os
 from typing import BinaryIO
 
@@ -6,14 +6,18 @@ from .failure import Failure, cause
 
 
 def read(stream: BinaryIO | None, maximum: int, subject: str) -> bytes:
-    """All bytes of ``stream``, at most ``maximum``; raises Failure for a closed, empty or longer one."""
+    """All of ``stream``; raises Failure where it is closed, empty or longer than ``maximum`` bytes.
+
+    ``subject`` names it in messages.
+    """
     if stream is None:
         raise Failure('standard input is closed')
     if stream.isatty():
         raise Failure(f'{subject} is a terminal: pipe a document in')
     data = stream.read(maximum + 1)
     if not data.strip():
-        raise Failure(f"no document on {subject}" if subject == 'standard input' else f'{subject} is empty')
+        raise Failure('no document on standard input' if subject == 'standard input'
+                      else f'{subject} is empty')
     if len(data) > maximum:
         raise Failure(f'{subject} is larger than {maximum >> 20} MiB')
     return data
@@ -27,6 +31,6 @@ def write(stdout: BinaryIO | None, data: bytes) -> None:
         stdout.write(data)
         stdout.flush()
     except OSError as error:
-        # The interpreter would try to write its buffer again at exit, and report the error again.
+        # At exit the interpreter would write its buffer again, and report the error a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise Failure(f'cannot write standard output: {cause(error)}') from None

@@ -1,14 +1,19 @@
-"""Several things of a kind done at once."""
+"""Run one function on many items at the same time."""
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Item = TypeVar('Item')
+Result = TypeVar('Result')
 
 
-def each(work, items, most):
-    """What ``work`` returns for each of ``items``, in their order, at most ``most`` at a time.
+def each(work: Callable[[Item], Result], items: Iterable[Item], maximum: int) -> list[Result]:
+    """The results of ``work`` for ``items``, in their order, at most ``maximum`` at a time.
 
-    Where one raises, those that were begun are brought to their end, and it is raised.
+    Where one call raises, those that have started run to completion, then the exception is raised.
     """
     items = list(items)
-    if min(most, len(items)) < 2:
+    if min(maximum, len(items)) < 2:
         return [work(item) for item in items]
     from concurrent.futures import ThreadPoolExecutor
-    with ThreadPoolExecutor(min(most, len(items))) as pool:
+    with ThreadPoolExecutor(min(maximum, len(items))) as pool:
         return list(pool.map(work, items))

@@ -1,0 +1,85 @@
+"""Make one staged image: the raw file, and the record KEY.xml that tells of it."""
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from lxml import etree
+
+from ..system import confinement, files, guestfish, log
+from ..system.lock import exclusive
+from . import formats, overlay, partition, profile
+from .partition import Partition
+from .profile import Rule
+
+
+def make(key: str, source: str, profile_path: str, maximum: int, meter: int | None = None) -> None:
+    """Unpack, check and edit the image ``source``, and write KEY.xml last; raises Failure.
+
+    Works in the current folder. A second process with the same key waits for the first and then
+    finds the record. ``maximum`` is in bytes; ``meter`` is a descriptor for progress.
+    """
+    folder = os.getcwd()
+    with exclusive(os.path.join(folder, f'{key}.lock')):
+        if os.path.exists(os.path.join(folder, f'{key}.xml')):
+            return
+        rules = profile.read(profile_path)
+        with files.draft(os.path.join(folder, key)) as file:
+            draft = files.temporary(os.path.join(folder, key))
+            digest = formats.unpack(source, file, maximum, meter)
+            part, changes = _prepare(draft, source, rules)
+            size = os.fstat(file.fileno()).st_size
+            path = os.path.join(folder, _name(source, digest, rules))
+            # A whole one with the same content may be in use, and stays.
+            if not os.path.exists(path) or os.path.getsize(path) != size:
+                modified = os.stat(source).st_mtime_ns
+                os.utime(file.fileno(), ns=(modified, modified))
+                files.commit(file, draft, path, 0o444)
+        image = etree.Element('image', role='', source=source, path=path, size=str(size),
+                              modified=str(os.stat(path).st_mtime_ns),
+                              offset=str(part.offset), length=str(part.length),
+                              filesystem=part.filesystem, inject=part.inject)
+        for change in changes:
+            etree.SubElement(image, 'change').text = change
+        files.write(os.path.join(folder, f'{key}.xml'), etree.tostring(image) + b'\n')
+
+
+def _name(source: str, digest: str, rules: Sequence[Rule]) -> str:
+    """The name of the staged file: a word of the source's, and a digest of all that makes it."""
+    import hashlib
+    word = re.sub('[^A-Za-z0-9_-]+', '-', os.path.basename(source).split('.')[0])[:40]
+    content = hashlib.sha256('\n'.join([digest, *map(' '.join, rules)]).encode()).hexdigest()[:16]
+    return f'{word}-{content}.raw'
+
+
+def _prepare(path: str, source: str, rules: Sequence[Rule]) -> tuple[Partition, list[str]]:
+    """Check and edit the raw image ``path``: its root partition, and the changes, a line each."""
+    subject = f"image '{source}'"
+    part = partition.find(path, source)
+    if part.inject != 'debugfs':
+        return part, []
+    if partition.needs_recovery(path, part):
+        _replay_journal(path, part, subject)
+    with confinement.lent(path) as image:
+        partition.check(image.at(part.offset), subject)
+    changes = []
+    if rules:
+        seconds = partition.last_write(path, part)
+        with confinement.lent(path, writing=True) as image:
+            changes = profile.apply(rules, image.at(part.offset), seconds, subject)
+    if changes:
+        with confinement.lent(path) as image:
+            partition.check(image.at(part.offset), f'{subject} after the edits of its profile')
+    return part, changes
+
+
+def _replay_journal(path: str, part: Partition, subject: str) -> None:
+    try:
+        with (overlay.scratch_folder(path) as scratch,
+              overlay.exported(path, 'raw', part, scratch) as volume):
+            volume.run(['e2fsck', '-p', '-E', 'journal_only', volume.device],
+                       f'{subject}: cannot replay the journal', statuses=(0, 1))
+    except overlay.NoFuse as error:
+        log.warn(f'no FUSE ({error}): replaying the journal through libguestfs')
+        guestfish.replay_journal(path, part.number, subject)
