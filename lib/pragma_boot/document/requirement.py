@@ -66,14 +66,13 @@ class Checklist:
                 unseen = isinstance(failure, Unseen)
                 self.findings.append(Finding('unseen' if unseen else 'failed', of, text))
                 if vital:
-                    self.skip(of, requirements[count:])
+                    self.skip(of, [one.title for one in requirements[count:]])
                     return False
         return True
 
-    def skip(self, of: str, requirements: Iterable[Requirement]) -> None:
+    def skip(self, of: str, titles: Iterable[str]) -> None:
         """Add findings for requirements that cannot be checked because an earlier one failed."""
-        self.findings += [Finding('unseen', of, f'not checked: {one.title}')
-                          for one in requirements]
+        self.findings += [Finding('unseen', of, f'not checked: {title}') for title in titles]
 
     @property
     def passed(self) -> bool:
