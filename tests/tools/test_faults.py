@@ -1,7 +1,6 @@
-"""Bad inputs and faults that we survive, made for real: those that no other file's tests make.
+"""Bad inputs and faults, made for real: those of tests/faults.md that no other file's tests make.
 
-The numbers are the rows of the list that we keep of them; ``row_NN`` is in the name of every test
-of one, in this file and in the others.
+``row_NN`` in the name of a test is the number of the row.
 """
 import contextlib
 import gzip
@@ -459,14 +458,3 @@ def test_row_31_libvirtd_dies_between_define_and_start(site, host, monkeypatch):
     assert site.run('vc-status', site.entry).stdout.count(b' running ') == 1
     site.run('vc-clean', site.entry)
     assert site.clusters() == []
-
-
-ROWS = range(1, 34)
-
-
-def test_every_row_has_a_test():
-    """By the names of all tests."""
-    told = ''.join(path.read_text(encoding='utf-8') for path in (ROOT / 'tests').glob('*/test_*.py'))
-    names = re.findall(r'^def test_row_((?:\d\d_)+)', told, re.M)
-    found = {int(number) for name in names for number in name.split('_') if number}
-    assert found == set(ROWS), found ^ set(ROWS)
