@@ -32,7 +32,7 @@ def add_interfaces(root, interfaces):
         folder = root / "sys/class/net" / name
         folder.mkdir(parents=True)
         for key, value in (("ifindex", index), ("address", mac), ("type", 1)):
-            (folder / key).write_text("%s\n" % value)
+            (folder / key).write_text(f"{value}\n")
 
 
 def snapshot(root):
@@ -149,7 +149,8 @@ def test_missing_interface_leaves_the_node_its_names_and_keys(tmp_path):
     add_interfaces(tmp_path, {"eth0": MACS["eth0"]})
     done = guest("configure", tmp_path, DATA / "frontend.xml")
     assert done.returncode == 1
-    assert done.stderr == "pragma-guest: no network interface has the MAC address 52:54:00:aa:00:02\n"
+    assert done.stderr == ("pragma-guest: no network interface has the MAC address "
+                           "52:54:00:aa:00:02\n")
     assert (tmp_path / "etc/hostname").read_text() == "demo.local\n"
     assert "AAAAuser" in (tmp_path / "root/.ssh/authorized_keys").read_text()
     assert "ssh-keygen" in done.stdout
@@ -186,10 +187,10 @@ def test_key_comment_is_kept_as_it_is(tmp_path):
 def test_key_comment_with_odd_space_stays_one_line(tmp_path, space):
     document = tmp_path / "vc-out.xml"
     text = (DATA / "compute.xml").read_text()
-    document.write_text(text.replace("AAAAuser user", "AAAAuser us%ser" % space), encoding="utf-8")
+    document.write_text(text.replace("AAAAuser user", f"AAAAuser us{space}er"), encoding="utf-8")
     assert guest("configure", tmp_path, document).returncode == 0
     written = (tmp_path / "root/.ssh/authorized_keys").read_bytes().decode("utf-8")
-    assert "ssh-ed25519 AAAAuser us%ser\n" % space in written
+    assert f"ssh-ed25519 AAAAuser us{space}er\n" in written
 
 
 def test_key_cannot_end_our_block(tmp_path):
@@ -291,7 +292,8 @@ def test_help_and_usage():
     done = subprocess.run([str(GUEST / "pragma-guest"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: pragma-guest" in done.stdout
     for arguments in ([], ["fly"], ["configure", "ready"], ["configure", "--root"]):
-        done = subprocess.run([str(GUEST / "pragma-guest"), *arguments], capture_output=True, text=True)
+        done = subprocess.run([str(GUEST / "pragma-guest"), *arguments], capture_output=True,
+                              text=True)
         assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
@@ -386,7 +388,8 @@ def test_install_refuses_what_is_no_system(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         done = install(folder)
         assert done.returncode == 1
-        assert done.stderr.startswith("install: cannot install into ") and done.stderr.count("\n") == 1
+        assert done.stderr.startswith("install: cannot install into ")
+        assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == []
 
 

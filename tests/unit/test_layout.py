@@ -11,7 +11,8 @@ def test_no_test_file_imports_another():
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
                 [node.module or ''] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in names if name.startswith(('test_', 'conftest'))], f'{path}: {names}'
+            assert not [name for name in names
+                        if name.startswith(('test_', 'conftest'))], f'{path}: {names}'
 
 
 def test_every_fault_has_a_test():

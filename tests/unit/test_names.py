@@ -6,8 +6,9 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lab import ROOT
 from lxml import etree
+
+from lab import ROOT
 from pragma_boot.cluster.ledger import Ledger
 from pragma_boot.system import names
 from pragma_boot.system.failure import Failure
@@ -28,8 +29,10 @@ def schema():
 
 def guest_part():
     """images/guest/pragma-guest as a module."""
-    loader = importlib.machinery.SourceFileLoader('pragma_guest', str(ROOT / 'images/guest/pragma-guest'))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('pragma_guest', loader))
+    loader = importlib.machinery.SourceFileLoader('pragma_guest',
+                                                  str(ROOT / 'images/guest/pragma-guest'))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('pragma_guest',
+                                                                             loader))
     loader.exec_module(module)
     return module
 
