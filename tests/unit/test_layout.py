@@ -68,6 +68,15 @@ def test_only_engines_know_their_names():
                 f'{path}:{line}: {text}'
 
 
+@pytest.mark.parametrize('page', ['HACKING.md', 'README.md', 'CHANGELOG.md'])
+def test_paths_that_pages_name_exist(page):
+    """Relative to the tree or to lib/pragma_boot; words in capitals are placeholders."""
+    text = (ROOT / page).read_text(encoding='utf-8')
+    for path in re.findall(r'`([a-z][\w.-]*/[\w./-]+)`', text):
+        if not re.search('[A-Z]{3}', path):
+            assert (ROOT / path).exists() or (LIB / path).exists(), path
+
+
 def test_no_test_file_imports_another():
     """Helpers are in conftest.py and lab/, so that a test file can be changed or moved alone."""
     for path in (ROOT / 'tests').rglob('*.py'):
