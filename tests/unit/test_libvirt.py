@@ -13,6 +13,7 @@ def test_only_a_connection_to_another_host_times_out(tmp_path, monkeypatch, uri,
     (tmp_path / 'virsh').chmod(0o755)
     (tmp_path / 'site_conf.conf').touch()
     monkeypatch.setenv('PATH', f'{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin')
-    words = Libvirt(uri, Settings.read(tmp_path / 'site_conf.conf')).virsh('list').stdout.decode().split()
+    engine = Libvirt(uri, Settings.read(tmp_path / 'site_conf.conf'))
+    words = engine.virsh('list').stdout.decode().split()
     assert words[-3:] == ['-c', uri, 'list']
     assert ('--keepalive-interval' in words) != limited

@@ -3,25 +3,29 @@ import contextlib
 import os
 import re
 
+from lxml import etree
+
 from ..engine import console
+from ..engine.registry import Engines
 from ..system import files
+from .ledger import Ledger
 
 KEY = re.compile(r'[a-z0-9@.-]+ [A-Za-z0-9+/]+=*')
 """A type and a key in base64. Nothing else that a guest writes gets into our file."""
 
 
-def path(node, ledger):
+def path(node: etree._Element, ledger: Ledger) -> str:
     """The path of a node's known_hosts file, in its cluster's folder."""
     folder = ledger.folder(node.getparent().get('name'))
     return os.path.join(folder, f"{node.get('name')}.known_hosts")
 
 
-def alias(node):
+def alias(node: etree._Element) -> str:
     """The node's name in that file. Its address and port may later belong to another cluster."""
     return f"{node.get('name')}.{node.getparent().get('name')}"
 
 
-def known(node, engines, ledger):
+def known(node: etree._Element, engines: Engines, ledger: Ledger) -> bool:
     """Whether the node has a known_hosts file, which is made from its console log if necessary.
 
     The file stays until the node is started again: a console log grows, and its beginning is
@@ -30,14 +34,15 @@ def known(node, engines, ledger):
     file = path(node, ledger)
     if os.path.exists(file):
         return True
-    said = console.reports(engines.storage(node, ledger).consoles([node])[node]).get('hostkey', '')
-    if not KEY.fullmatch(said):
+    reports = console.reports(engines.storage(node, ledger).consoles([node])[node])
+    key = reports.get('hostkey', '')
+    if not KEY.fullmatch(key):
         return False
-    files.write(file, f'{alias(node)} {said}\n'.encode(), 0o600)
+    files.write(file, f'{alias(node)} {key}\n'.encode(), 0o600)
     return True
 
 
-def forget(node, ledger):
+def forget(node: etree._Element, ledger: Ledger) -> None:
     """Remove a node's known_hosts file: the node reports its key again when it starts."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path(node, ledger))

@@ -1,0 +1,54 @@
+"""The ssh command that logs in to a node, which verifies the host key from the node's console."""
+import shlex
+
+from lxml import etree
+
+from ..document import tree
+from ..engine.registry import Engines
+from ..system.failure import Failure
+from . import frontend, hostkey
+from .ledger import Ledger
+
+
+def command(root: etree._Element, name: str | None, engines: Engines, ledger: Ledger,
+            key: str | None = None) -> list[str]:
+    """The command for node ``name`` of a cluster, or for its frontend if it is None.
+
+    ``key`` is the path of the user's private key. Raises Failure for a node that is not ready.
+    """
+    front = tree.frontend(root)
+    node, = tree.nodes(root, [name]) if name else [front]
+    destination = frontend.destination(front, engines[front.get('host')])
+    if destination is None:
+        raise Failure('the frontend has no public address')
+    for one in {front, node}:
+        if not hostkey.known(one, engines, ledger):
+            raise Failure(f"node '{one.get('name')}' is not ready: it has not reported its host "
+                          f"key; 'vc-console {tree.cluster(root).get('name')} {one.get('name')}' "
+                          'shows its console')
+    to_front = ['ssh', *_options(front, ledger, key), *destination]
+    if node is front:
+        return to_front
+    # If ssh ran on the frontend, the frontend would verify the node's host key, and the command
+    # would have to be quoted twice.
+    *words, last = [shlex.quote(word.replace('%', '%%')) for word in to_front]
+    proxy = f"{' '.join(words)} -W %h:%p {last}"
+    private = next(node.iterfind("interface[@network='private']"))
+    return ['ssh', *_options(node, ledger, key), '-o', f'ProxyCommand={proxy}',
+            f"root@{private.get('ip')}"]
+
+
+def _options(node: etree._Element, ledger: Ledger, key: str | None) -> list[str]:
+    """The options of ssh for a node: its host key, and the user's private key."""
+    words = ['-o', f'HostKeyAlias={hostkey.alias(node)}', '-o', 'StrictHostKeyChecking=yes',
+             '-o', f'UserKnownHostsFile={_quoted(hostkey.path(node, ledger))}',
+             '-o', 'GlobalKnownHostsFile=/dev/null', '-o', 'UpdateHostKeys=no']
+    if key:
+        # IdentitiesOnly: the keys of an agent could exhaust the attempts that the server allows.
+        words += ['-o', f'IdentityFile={_quoted(key)}', '-o', 'IdentitiesOnly=yes']
+    return words
+
+
+def _quoted(path: str) -> str:
+    """A path as an option of ssh takes it, which interprets % and spaces."""
+    return '"' + path.replace('%', '%%') + '"'
