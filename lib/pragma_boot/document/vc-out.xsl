@@ -1,10 +1,10 @@
 <?xml version="1.0" encoding="UTF-8"?>
-<!-- vc-out.xml: what one node's guest is told, projected from the document.
+<!-- vc-out.xml: the part of the document that the guest of one node needs.
 
-     The format is that of PRAGMA's guests, and carries what both generations of their parsers
-     read: the older frontend/public, frontend/private, compute/node and compute/private; the
-     newer the name, fqdn and gw of the node's own element, and ip, netmask and mac of each
-     child of it. A guest is a compute node if there is a compute/private. -->
+     PRAGMA's guests have parsers of two generations. The older ones read frontend/public,
+     frontend/private, compute/node and compute/private. The newer ones read name, fqdn and gw of
+     the node's own element, and ip, netmask and mac of its children. A guest is a compute node if
+     there is a compute/private. -->
 <xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
   <xsl:output method="xml" omit-xml-declaration="yes" indent="yes" encoding="UTF-8"/>
 
@@ -27,8 +27,8 @@
           </frontend>
           <compute count="{count($cluster/node[@role = 'compute'])}">
             <xsl:for-each select="$cluster/node[@role = 'compute']">
-              <xsl:variable name="card" select="interface[@network = 'private']"/>
-              <node name="{@name}" mac="{$card/@mac}" ip="{$card/@ip}" cpus="{@cpus}"/>
+              <xsl:variable name="own" select="interface[@network = 'private']"/>
+              <node name="{@name}" mac="{$own/@mac}" ip="{$own/@ip}" cpus="{@cpus}"/>
             </xsl:for-each>
           </compute>
         </xsl:when>
