@@ -4,6 +4,7 @@ import os
 import re
 
 from ..document import tree
+from ..engine.protocol import MARK
 from ..engine.registry import engine_uri
 from ..image import overlay
 from ..system import files, names
@@ -104,6 +105,22 @@ class Ledger:
         except BaseException:
             self.remove(name)
             raise
+
+    def begin(self, name: str, driver: str) -> None:
+        """Make the folder of a cluster that ``driver`` is about to allocate, with its name in it.
+
+        Raises FileExistsError where the name is taken.
+        """
+        os.makedirs(self.clusters, exist_ok=True)
+        os.mkdir(self.folder(name), mode=0o700)
+        files.write(os.path.join(self.folder(name), MARK), f'{driver}\n'.encode())
+
+    def driver(self, name: str) -> str | None:
+        """The driver that pragma_boot called for a cluster; None where the filters made it."""
+        with contextlib.suppress(OSError), \
+                open(os.path.join(self.folder(name), MARK), 'rb') as file:
+            return file.read().decode(errors='replace').strip()
+        return None
 
     def remove(self, name):
         """Give a cluster's reservation back: its document last, so that a kill leaves it whole."""
