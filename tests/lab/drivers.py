@@ -1,25 +1,24 @@
-"""The drivers that are tested alike, each with its executables wrapped: they record their calls, and fail on demand."""
+"""The drivers that are tested alike. Their executables are wrapped: they record calls, and fail."""
 import contextlib
 import os
 import signal
-import stat
+import time
 
 from lxml import etree
 
 from lab import ROOT
 from lab.leftovers import processes
-from lab.nodes import mine, virsh, without_dependency
+from lab.nodes import mine
 
-FOLDERS = {'kvm': ROOT / 'drivers/kvm', 'ganeti': ROOT / 'drivers/ganeti', 'own': ROOT / 'examples/drivers/own',
-           'seed': ROOT / 'tests/drivers/seed', 'perl': ROOT / 'tests/drivers/perl',
-           'record': ROOT / 'tests/drivers/record'}
+FOLDERS = {'kvm': ROOT / 'drivers/kvm', 'ganeti': ROOT / 'drivers/ganeti',
+           'own': ROOT / 'examples/drivers/own', 'record': ROOT / 'tests/drivers/record',
+           'seed': ROOT / 'tests/drivers/seed', 'perl': ROOT / 'tests/drivers/perl'}
 REQUIRED = ('fix_images', 'allocate', 'boot')
 OPTIONAL = ('boot_compute', 'status', 'start', 'shutdown', 'clean')
 
-# A file NAME-fails has it fail before, NAME-fails-after when its work is done; NAME-waits has it wait before, and
-# NAME-waits-after when its work is done. A host_name in the file restricts this to that node.
-WRAPPER = '''#!/bin/sh
-trap 'kill $! 2>/dev/null; exit 143' TERM
+# A file NAME-fails has it fail before its work, NAME-fails-after when its work is done; NAME-waits
+# and NAME-waits-after have it wait. A host_name in the file restricts this to that node.
+WRAPPER = '''trap 'kill $! 2>/dev/null; exit 143' TERM
 (printf '{name}'; printf '|%s' "$@"; echo) >>'{site}/calls'
 demanded() {{
     [ -e '{site}/{name}-'$1 ] || return 1
@@ -45,9 +44,8 @@ class Wrapped:
         for executable in (*REQUIRED, *OPTIONAL):
             real = FOLDERS[name] / executable
             if real.exists() and executable not in without:
-                path = self.folder / executable
-                path.write_text(WRAPPER.format(name=executable, site=site.folder, real=real))
-                path.chmod(0o755)
+                self.write(executable,
+                           WRAPPER.format(name=executable, site=site.folder, real=real))
         with open(site.conf, 'a', encoding='utf-8') as conf:
             conf.write(f'drivers_path = drivers\nve_driver = {name}\n')
 
@@ -59,7 +57,13 @@ class Wrapped:
         (self.site.folder / what).write_text(host)
 
     def forgive(self, what):
+        """Take a demand back."""
         (self.site.folder / what).unlink()
+
+    def write(self, executable, script):
+        """Put a script in the place of an executable."""
+        (self.folder / executable).write_text(f'#!/bin/sh\n{script}\n')
+        (self.folder / executable).chmod(0o755)
 
     def calls(self):
         path = self.site.folder / 'calls'
@@ -68,15 +72,26 @@ class Wrapped:
     def called(self):
         return [call[0] for call in self.calls()]
 
-    def waits(self):
-        """Whether an executable waits, as was demanded."""
-        return (self.site.folder / 'waits').exists()
-
     def boot(self, *arguments, num_cpus=4, status=0):
         """pragma_boot the site's entry under its own name."""
         site = self.site
-        return site.run('pragma_boot', '--vcname', site.entry, '--key', site.key, '--num_cpus', num_cpus,
-                        *arguments, status=status)
+        return site.run('pragma_boot', '--vcname', site.entry, '--key', site.key,
+                        '--num_cpus', num_cpus, *arguments, status=status)
+
+    def start(self):
+        """As ``boot``, in the background, until an executable waits."""
+        site = self.site
+        running = site.start('pragma_boot', '--vcname', site.entry, '--key', site.key,
+                             '--num_cpus', 4)
+        self.await_demand(running)
+        return running
+
+    def await_demand(self, running):
+        """Wait until an executable that ``running`` called waits, as was demanded."""
+        while not (self.site.folder / 'waits').exists():
+            assert running.poll() is None, running.stderr.read()
+            time.sleep(0.02)
+        (self.site.folder / 'waits').unlink()
 
     def folder_of(self, name=None):
         return self.site.temp / 'clusters' / (name or self.site.entry)

@@ -25,7 +25,7 @@ def command(root: etree._Element, name: str | None, engines: Engines, ledger: Le
     destination = frontend.destination(front, engines[front.get('host')])
     if destination is None:
         raise Failure('the frontend has no public address')
-    private = tree.interface(node, 'private').get('ip')
+    private = next(node.iterfind("interface[@network='private']")).get('ip')
     if node is not front and not private:
         raise Failure(f"node '{node.get('name')}' has no private address")
     for one in {front, node}:
