@@ -1,4 +1,4 @@
-"""Tools that are interrupted or killed: nothing half-made, and a re-run that works."""
+"""Tools that are interrupted or killed: nothing incomplete is left, and they work again."""
 import os
 import re
 import shutil

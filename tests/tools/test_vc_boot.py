@@ -267,7 +267,7 @@ def test_row_32_timeout_names_the_nodes_and_stops_nothing(site, document):
 def test_half_made_clusters(site, document):
     os.unlink(site.temp / 'clusters' / site.entry / 'document.xml')
     done = site.run('vc-status')
-    assert f"cluster '{site.entry}' is half-made" in done.stderr.decode()
+    assert f"cluster '{site.entry}' is incomplete" in done.stderr.decode()
     site.run('vc-clean', site.entry)
     assert site.clusters() == []
 

@@ -21,7 +21,8 @@ POLL_SECONDS = 0.5
 class Boot:
     """One boot of ``chosen`` nodes of a document, each on its host."""
 
-    def __init__(self, root: etree._Element, chosen: list, settings: Settings):
+    def __init__(self, root: etree._Element, chosen: list,
+                 settings: Settings) -> None:
         self._root = root
         self._chosen = chosen
         self._jobs = settings.number('jobs')
@@ -53,8 +54,9 @@ class Boot:
         missing = [node for node in self._chosen if self._stopped(node)]
         first = [node for node in missing if ignore_dependencies or self._dependency(node) is None]
         for group in (first, [node for node in missing if node not in first]):
-            if group and group is not first:
-                self._await_parent(group[0], self._dependency(group[0]))
+            dependency = self._dependency(group[0]) if group and group is not first else None
+            if dependency:
+                self._await_parent(group[0], dependency)
             workers.each(lambda node: self._start(node, paused), group, self._jobs)
 
     def wait(self, seconds: int) -> None:
@@ -67,19 +69,19 @@ class Boot:
         self._view.look(self._chosen)
         self._view.set_states(self._chosen)
 
-    def _look(self):
+    def _look(self) -> None:
         """Look at the nodes; raises the Failure of an engine that does not answer."""
         self._failures = self._view.look(self._chosen)
         for failure in self._failures.values():
             if not isinstance(failure, Unsupported):
                 raise failure
 
-    def _stopped(self, node):
+    def _stopped(self, node: etree._Element) -> bool:
         """Whether the node is to be started. A driver without states leaves one that runs alone."""
         unseen = engine_uri(node.get('host')) in self._failures
         return unseen or self._view.state(node) in (None, STOPPED)
 
-    def _check(self):
+    def _check(self) -> None:
         """Raise Failure for a node without its disk, or whose domain is somebody else's."""
         for place, nodes in self._engines.by_storage(self._chosen, self._ledger):
             if place.reads_images:
@@ -93,7 +95,7 @@ class Boot:
                     and engine.cluster_of(node) != cluster(self._root).get('name')):
                 raise Failure(f"'{engine.uri}' has a domain '{domain_name(node)}' that is not ours")
 
-    def _start(self, node, paused):
+    def _start(self, node: etree._Element, paused: bool) -> None:
         self._engines.storage(node, self._ledger).empty_console(node)
         hostkey.forget(node, self._ledger)
         # By libvirt's schema the first of a kind: the others differ in values that we made.
@@ -104,10 +106,10 @@ class Boot:
         self._valid.add(kind)
         log.detail(f"node '{node.get('name')}' is started")
 
-    def _dependency(self, node):
+    def _dependency(self, node: etree._Element) -> Dependency | None:
         return tree.boot_dependency(self._root, node.get('role'))
 
-    def _await_parent(self, node, dependency: Dependency):
+    def _await_parent(self, node: etree._Element, dependency: Dependency) -> None:
         """Wait for the node that the nodes of a role depend on; raises Failure after its bound."""
         parent = next(other for other in cluster(self._root).iterfind('node')
                       if other.get('role') == dependency.parent)
@@ -131,7 +133,7 @@ class Boot:
         else:
             self._await_port(parent, dependency)
 
-    def _await_port(self, parent, dependency):
+    def _await_port(self, parent: etree._Element, dependency: Dependency) -> None:
         """Wait until a port of the parent answers."""
         port = dependency.port
         if not frontend.reachable(parent, self._engines[parent.get('host')], port):

@@ -22,7 +22,7 @@ def make(root: etree._Element, settings: Settings) -> None:
     storages = {uri: engines[uri].storage(ledger)
                 for uri in sorted({engine_uri(node.get('host')) for node in nodes})}
 
-    def publish():
+    def publish() -> None:
         with ledger.changing():
             ledger.require(root)
             ledger.write(root)

@@ -94,9 +94,11 @@ class _Call:
         # a parent-death signal, so that a kill -9 of ours reaches it too.
         command, *words = process.bound([path, *arguments])
         # Not _out=sys.stderr: with _tty_out sh 2.4 refuses a stream that is a terminal.
-        self._running = sh.Command(command)(
-            *words, _bg=True, _bg_exc=False, _tty_out=False, _new_session=True, _env=environment,
-            _pass_fds=set(descriptors), _out=self._show, _err=self._pass_on)
+        with open(os.devnull, 'rb') as nothing:
+            self._running = sh.Command(command)(
+                *words, _in=nothing, _bg=True, _bg_exc=False, _tty_out=False, _new_session=True,
+                _env=environment, _pass_fds=set(descriptors), _out=self._show,
+                _err=self._pass_on)
 
     def _pass_on(self, line: str) -> None:
         self._lines.append(line)

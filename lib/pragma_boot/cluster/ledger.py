@@ -1,7 +1,11 @@
-"""The ledger of reservations: the folders TEMP/clusters/NAME with their document.xml."""
+"""The ledger of reservations: the folders TEMP/clusters/NAME, each with a document.xml."""
 import contextlib
 import os
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+
+from lxml import etree
 
 from ..document import tree
 from ..engine.protocol import MARK
@@ -12,62 +16,62 @@ from ..system.failure import Failure
 from ..system.lock import exclusive
 
 LONGEST = 40
-"""Characters of a cluster's name: it begins its domains' names and its frontend's host name."""
+"""Characters of a cluster's name, with which domain names and the frontend's FQDN begin."""
 
 
 class Ledger:
     """The clusters of one temporary directory."""
 
-    def __init__(self, temporary_directory):
+    def __init__(self, temporary_directory: str) -> None:
         self.root = temporary_directory
         self.clusters = os.path.join(temporary_directory, 'clusters')
 
     @contextlib.contextmanager
-    def changing(self):
-        """Hold the ledger's lock for the block: no address is given twice."""
+    def changing(self) -> Iterator[None]:
+        """Hold the ledger's lock for the block, so that no address is given twice."""
         os.makedirs(self.clusters, exist_ok=True)
         with exclusive(os.path.join(self.root, 'lock')):
             yield
 
-    def alone(self, name):
-        """Hold a cluster's own lock, on its folder: no other process makes its disks meanwhile."""
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Hold the lock of a cluster, on its folder: no other process makes its disks."""
         return exclusive(self.folder(name), os.O_RDONLY | os.O_DIRECTORY)
 
-    def folder(self, name):
-        """The folder of a cluster; raises Failure for what is no name."""
+    def folder(self, name: str) -> str:
+        """The folder of a cluster; raises Failure for a wrong name."""
         return os.path.join(self.clusters, names.checked(name, 'cluster'))
 
-    def names(self):
-        """The names of all clusters, half-made ones included, sorted."""
+    def names(self) -> list[str]:
+        """The names of all clusters, incomplete ones included, sorted."""
         with contextlib.suppress(FileNotFoundError):
             return sorted(entry.name for entry in os.scandir(self.clusters)
                           if entry.is_dir() and names.PATTERN.fullmatch(entry.name))
         return []
 
-    def has(self, name):
-        """Whether there is a cluster of that name, half-made or not."""
+    def has(self, name: str) -> bool:
+        """Whether there is a cluster of that name, complete or not."""
         return os.path.isdir(self.folder(name))
 
-    def document(self, name):
-        """The document of a cluster, None where it is half-made; raises Failure for a bad one."""
+    def document(self, name: str) -> etree._Element | None:
+        """The document of a cluster, None for an incomplete one; raises Failure for a bad one."""
         path = os.path.join(self.folder(name), 'document.xml')
         return tree.read_file(path) if os.path.exists(path) else None
 
-    def known(self, name):
-        """The document of a cluster; raises Failure where there is none, or only half of one."""
+    def known(self, name: str) -> etree._Element:
+        """The document of a cluster; raises Failure where there is none, or an incomplete one."""
         if not self.has(name):
             raise Failure(f"no cluster '{name}' in the ledger of '{self.root}'")
         root = self.document(name)
         if root is None:
-            raise Failure(f"cluster '{name}' is half-made: 'vc-clean {name}' removes it")
+            raise Failure(f"cluster '{name}' is incomplete: 'vc-clean {name}' removes it")
         return root
 
-    def documents(self):
-        """The documents of all clusters that are not half-made."""
+    def documents(self) -> list[etree._Element]:
+        """The documents of all complete clusters."""
         return [root for root in map(self.document, self.names()) if root is not None]
 
-    def free_name(self, wanted):
-        """``wanted`` made a name, with the first number from 2 on that makes it a new one."""
+    def free_name(self, wanted: str) -> str:
+        """``wanted`` as a name, with a number from 2 on where there is such a cluster."""
         wanted = re.sub(r'[.-]*\.[.-]*', '.', re.sub('[^A-Za-z0-9.-]+', '-', wanted)).lstrip('.-')
         wanted = wanted[:LONGEST - 4].rstrip('.-') or 'cluster'
         count, name = 1, wanted
@@ -76,25 +80,25 @@ class Ledger:
             name = f'{wanted}-{count}'
         return name
 
-    def proposed_name(self, root):
-        """A new name, after the document's database entry, else after the vc-in.xml's folder."""
+    def proposed_name(self, root: etree._Element) -> str:
+        """A new name, from the document's database entry, or from the folder of its vc-in.xml."""
         source = root.find('source')
         if source is None:
             return self.free_name('cluster')
         folder = os.path.basename(os.path.dirname(source.get('path')))
         return self.free_name(source.get('name') or folder)
 
-    def write(self, root):
-        """Replace the document of its cluster, which must be there."""
+    def write(self, root: etree._Element) -> None:
+        """Replace the document of a cluster, which must be in the ledger."""
         path = os.path.join(self.folder(tree.cluster(root).get('name')), 'document.xml')
         files.write(path, tree.serialize(root), 0o600)
 
     @contextlib.contextmanager
-    def entering(self, name):
-        """Enter a new cluster: yields its folder, in which the block writes its document last.
+    def entering(self, name: str) -> Iterator[str]:
+        """Add a new cluster: yields its folder, in which the block writes its document last.
 
-        A folder without a document, of an allocation that was killed, is taken over; if the block
-        fails, none is left.
+        A folder without a document, left by an allocation that was killed, is used again. If the
+        block fails, no folder is left.
         """
         folder = self.folder(name)
         if os.path.exists(os.path.join(folder, 'document.xml')):
@@ -122,8 +126,8 @@ class Ledger:
             return file.read().decode(errors='replace').strip()
         return None
 
-    def remove(self, name):
-        """Give a cluster's reservation back: its document last, so that a kill leaves it whole."""
+    def remove(self, name: str) -> None:
+        """Remove a cluster. Its document goes last, so that it is reserved until all is removed."""
         folder = self.folder(name)
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(folder):
@@ -137,8 +141,8 @@ class Ledger:
                 os.unlink(os.path.join(folder, 'document.xml'))
             os.rmdir(folder)
 
-    def follow(self, moved):
-        """Write the new hosts of nodes that were moved. Their cluster may be removed meanwhile."""
+    def follow(self, moved: Iterable[etree._Element]) -> None:
+        """Write the new hosts of nodes that were moved, unless their cluster was removed."""
         hosts: dict[str, dict[str, str]] = {}
         for node in moved:
             hosts.setdefault(node.getparent().get('name'), {})[node.get('name')] = node.get('host')
@@ -150,8 +154,8 @@ class Ledger:
                         node.set('host', now[node.get('name')])
                     self.write(known)
 
-    def require(self, root):
-        """The folder and the ledger's own document of a document's cluster; raises Failure."""
+    def require(self, root: etree._Element) -> tuple[str, etree._Element]:
+        """The folder of a document's cluster, and its document in the ledger; raises Failure."""
         name = tree.cluster(root).get('name')
         known = self.document(name) if self.has(name) else None
         if known is None:
@@ -161,7 +165,7 @@ class Ledger:
         for node in tree.nodes(root):
             there = hosts.get(node.get('name'), '')
             if engine_uri(there) == engine_uri(node.get('host')):
-                # An engine of several nodes may have moved it since the document was written.
+                # Its engine may have moved the node since the document was written.
                 node.set('host', there)
             else:
                 raise Failure(f"node '{node.get('name')}' of cluster '{name}' is on "

@@ -110,7 +110,7 @@ class _Judge:
             return self._by_port(node) if node.get('role') == 'frontend' else READY
         return RUNNING if state == UNKNOWN else state or FAILED
 
-    def _by_port(self, node):
+    def _by_port(self, node: etree._Element) -> str | None:
         """READY if the ssh port of a frontend answers, else RUNNING; None without an address."""
         if not frontend.reachable(node, self._engines[node.get('host')], SSH):
             log.warn(f"node '{node.get('name')}' has no public address: "

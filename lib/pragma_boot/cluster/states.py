@@ -49,7 +49,7 @@ class View:
         domain = self.domain(node)
         return domain is not None and domain.state in ACTIVE
 
-    def _runs(self, node):
+    def _runs(self, node: etree._Element) -> bool:
         domain = self.domain(node)
         return domain is not None and domain.state in (RUNNING, READY)
 

@@ -3,7 +3,8 @@ import functools
 import os
 import pwd
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
@@ -27,6 +28,9 @@ from .protocol import (
     Storage,
 )
 
+if TYPE_CHECKING:
+    import subprocess
+
 STATES = {1: RUNNING, 2: RUNNING, 3: PAUSED, 4: RUNNING, 5: STOPPED, 6: FAILED, 7: STOPPED}
 """virDomainState: running, blocked, paused, in shutdown, shut off, crashed, suspended to disk."""
 
@@ -44,7 +48,8 @@ class Libvirt:
         self._settings = settings
         self._connection = ''
 
-    def virsh(self, *command, input=None, statuses=(0,)):
+    def virsh(self, *command: str, input: bytes | None = None,
+              statuses: Collection[int] = (0,)) -> 'subprocess.CompletedProcess[bytes]':
         """Run one virsh command; the CompletedProcess. Raises Failure in libvirt's words."""
         if not self._connection:
             self._connection = session.connection(self.uri, self._settings['session_user'])
@@ -197,8 +202,8 @@ class Libvirt:
         self.virsh('destroy', '--domain', name, statuses=(0, 1))
 
     def clear(self, cluster: str) -> list[str]:
-        """Destroy and undefine every domain of a cluster, half-made ones too; their names."""
-        # By the domains' metadata, not the document's nodes: a half-made cluster has no document.
+        """Destroy and undefine every domain of a cluster, complete or not; their names."""
+        # By the domains' metadata, not the document's nodes: an incomplete cluster has no document.
         names = [name for name in sorted(self.domains())
                  if name.startswith(f'{cluster}-') and self._cluster_of(name) == cluster]
         self._undefine(names)

@@ -155,4 +155,4 @@ class Engine(Protocol):
         """Stop the node's domain at once and keep its definition; no error where it is gone."""
 
     def clear(self, cluster: str) -> list:
-        """Destroy and undefine every domain of a cluster, half-made ones too; their names."""
+        """Destroy and undefine every domain of a cluster, complete or not; their names."""

@@ -105,7 +105,7 @@ class Engines:
 
         The answers by host; that of an engine that failed is its Failure.
         """
-        def answer(engine):
+        def answer(engine: Engine) -> Any:
             try:
                 return question(engine)
             except Failure as failure:
