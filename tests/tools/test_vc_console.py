@@ -11,7 +11,7 @@ from lxml import etree
 
 from lab.nodes import boot, virsh
 from lab.site import lines
-from pragma_boot.engine import console, storage
+from pragma_boot.engine import console, volume
 from pragma_boot.engine.registry import Engines
 from pragma_boot.system.settings import Settings
 
@@ -116,7 +116,7 @@ def test_a_console_that_is_a_volume_of_a_pool(site):
     host.virsh('pool-create-as', name, 'dir', '--target', str(folder))
     try:
         node = etree.fromstring(site.document(site.entry, 'vc-inject', 0)).find('cluster/node')
-        place = storage.Pool(host, name)
+        place = volume.Pool(host, name)
         tail = place.tail(node)
         assert tail.read() == b''
         place.empty_console(node)
