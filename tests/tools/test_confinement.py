@@ -137,8 +137,8 @@ def test_a_program_that_does_not_end_is_ended(tmp_path, monkeypatch):
     image.write_bytes(bytes(4096))
     monkeypatch.setattr(confinement, 'SECONDS', 1)
     reason = "'x': sh was killed: (Killed|CPU time)"
-    with confinement.lent(image) as lent, pytest.raises(Failure, match=reason):
-        lent.run(['sh', '-c', 'while :; do :; done'], "'x'")
+    with confinement.opened(image) as opened, pytest.raises(Failure, match=reason):
+        opened.run(['sh', '-c', 'while :; do :; done'], "'x'")
 
 
 def test_a_program_that_is_misled_reaches_nothing(tmp_path):
@@ -149,10 +149,10 @@ def test_a_program_that_is_misled_reaches_nothing(tmp_path):
     own = tmp_path / 'own'
     own.write_text('secret')
     own.chmod(0o600)
-    with confinement.lent(image) as lent:
-        done = lent.run(['sh', '-c', f'''
-            cat {lent.device}; echo " 0$?"
-            echo x >>{lent.device}; echo " 1$?"
+    with confinement.opened(image) as opened:
+        done = opened.run(['sh', '-c', f'''
+            cat {opened.device}; echo " 0$?"
+            echo x >>{opened.device}; echo " 1$?"
             cat {own}; echo " 2$?"
             echo x >{tmp_path}/new; echo " 3$?"
             head -c 2147483648 /dev/zero >/var/tmp/pragma-large-$$; echo " 4$?"
