@@ -165,9 +165,13 @@ $(venv)/stamp-bench: $(pragma)/tests/bench/requirements-bench.txt $(venv)/stamp
 bench: setup $(venv)/stamp-bench $(pragma)/images/debian/debian.img.gz ## [BENCH=options]: compare the speed with other tools
 	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m bench.bench --output $(pragma)/.bench $(BENCH)
 
+# bin/pragma_boot has the name of the package, and so is checked by itself.
+mypy := $(venv)/bin/mypy --no-error-summary
+
 .PHONY: lint
 lint: setup ## check the code: ruff and mypy
-	$(Q)cd $(pragma) && $(venv)/bin/ruff check --quiet && $(venv)/bin/mypy --no-error-summary
+	$(Q)cd $(pragma) && $(venv)/bin/ruff check --quiet && $(mypy) && $(mypy) bin/pragma_boot && \
+	    $(mypy) --scripts-are-modules $$(ls bin/vc-*) lib/stage-image drivers/ganeti/os/pragma/create
 
 # Three test files run in parallel, but only one of them boots guests: tests spend most of their time waiting.
 pytest := $(venv)/bin/pytest -n 3

@@ -1,4 +1,4 @@
-"""The driver ganeti against what a real Ganeti cluster's REST API answered (tests/data/ganeti)."""
+"""The driver ganeti with recorded answers of a real REST API (tests/data/ganeti)."""
 import contextlib
 import os
 import shutil
@@ -34,7 +34,7 @@ def play(empty_site, little_image):
             tape.edit(name, vc_in)
             return site, vc_in, player
         yield begin
-        # While it still plays.
+        # While the tape still plays.
         for name in empty_site.clusters():
             empty_site.run('vc-clean', name)
 
@@ -56,7 +56,7 @@ def test_as_recorded(play, name, recorded):
 
 
 def test_contract_of_a_driver(play):
-    """Each executable by hand, with a temporary directory of its own."""
+    """Each executable by hand, with another temporary directory."""
     site, vc_in, player = play('life')
     temp = site.folder / 'by hand'
     folder = temp / 'clusters' / 'life'
@@ -84,7 +84,7 @@ def test_bad_usage_of_a_driver_is_status_2(empty_site, name):
 
 
 def test_what_ganeti_is_asked_for(play):
-    """One request for all nodes, without a place in it; a tag; our own addresses; no secret."""
+    """One request for all nodes, with a tag and our addresses, without a machine or a secret."""
     site, vc_in, player = play('life')
     document = tape.allocated(site, 'life', vc_in)
     site.run('vc-inject', input=document)
@@ -104,7 +104,7 @@ def test_what_ganeti_is_asked_for(play):
 
 
 def test_no_room_leaves_nothing(play):
-    """Status 3 through the driver; a job that fails, status 1; neither leaves a reservation."""
+    """No room is status 3, a failed job status 1; neither leaves a reservation."""
     site, vc_in, _ = play('large')
     done = drive(site, 'allocate', 2, vc_in, site.temp / 'clusters/large/vc-out.xml', site.temp,
                  site.key, status=3)
@@ -112,12 +112,12 @@ def test_no_room_leaves_nothing(play):
 
 
 def test_a_failed_job_leaves_nothing(play):
-    """Of three instances that were to be made none is kept, whichever failed."""
+    """None of the three instances is kept."""
     site, vc_in, player = play('bad')
     site.run('vc-inject', input=tape.allocated(site, 'bad', vc_in), status=1)
     asked = [request for request, _ in player.asked]
     cancelled = [request for request in asked if request.startswith('DELETE /2/jobs/')]
-    # The placing job, and three that make an instance.
+    # The job that places, and three that make an instance each.
     assert len(cancelled) == 4
     # Ganeti keeps an instance whose OS could not be made.
     removed = [request for request in asked if request.startswith('DELETE /2/instances/')]
@@ -170,7 +170,7 @@ def test_a_wrong_password_is_not_repeated(play):
 
 
 def test_the_password_is_in_no_process_list(play):
-    """Nor in an environment, a document or a file of the site's but its own."""
+    """Nor in an environment, a document, or another file of the site."""
     site, vc_in, player = play('life')
     document = tape.allocated(site, 'life', vc_in)
     answer, seen = player.answer, []
@@ -189,7 +189,7 @@ def test_the_password_is_in_no_process_list(play):
 
 
 def test_a_master_that_does_not_answer(play):
-    """Its nodes are unknown, and a cluster is not taken from the ledger before it answers."""
+    """Its nodes are unknown, and a cluster stays in the ledger until it answers."""
     site, vc_in, player = play('life')
     site.run('vc-inject', input=tape.allocated(site, 'life', vc_in))
     text = site.conf.read_text()
@@ -219,7 +219,7 @@ def test_the_ledger_follows_a_failover(play):
              input=saved.replace(b'.example.org" cpus', b'.elsewhere.org" cpus'))
 
 
-def test_what_it_does_not_do_is_said(play):
+def test_says_what_it_does_not_support(play):
     site, vc_in, _ = play('life')
     document = site.run('vc-inject', input=tape.allocated(site, 'life', vc_in)).stdout
     assert 'is an instance of Ganeti' in site.fails('vc-boot', '--print', input=document)
@@ -248,7 +248,7 @@ def test_bad_settings(play, setting, words):
 
 @pytest.fixture(params=['file', 'loop'])
 def disk(request, tmp_path):
-    """An instance's disk as Ganeti gives it to an OS definition, with somebody's bytes in it."""
+    """An instance's disk as Ganeti gives it to an OS definition, with old data."""
     path = tmp_path / 'disk'
     with open(path, 'wb') as file:
         file.write(b'old' * (1 << 20))
@@ -267,7 +267,7 @@ def disk(request, tmp_path):
 
 
 def create(site, document, disk, node='frontend', status=0):
-    """Run the OS definition's create as a node of Ganeti does; what it says."""
+    """Run create of the OS definition as a node of Ganeti does; its messages."""
     done = subprocess.run([DRIVER / 'os/pragma/create'], check=False, capture_output=True,
                           env={'PATH': os.environ['PATH'], 'OSP_DOCUMENT': str(document),
                                'OSP_NODE': node,
@@ -307,7 +307,7 @@ def test_the_os_definition_fills_a_disk(play, disk):
         assert os.stat(disk).st_blocks * 512 < 2 * os.stat(image).st_blocks * 512 + (1 << 20)
 
 
-def test_the_os_definition_goes_through_libguestfs_where_it_must(play, tmp_path):
+def test_the_os_definition_uses_libguestfs_where_needed(play, tmp_path):
     need('guestfish')
     site, vc_in, _ = play('life')
     document, disk = site.temp / 'clusters/life/document.xml', tmp_path / 'disk'
@@ -338,7 +338,7 @@ def test_the_os_definition_refuses_what_vc_inject_does(play, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['import', 'export', 'rename'])
-def test_what_an_os_definition_must_have_and_ours_does_not_do(name):
+def test_the_os_definition_refuses_import_export_and_rename(name):
     done = subprocess.run([DRIVER / 'os/pragma' / name], capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr.decode().startswith(f'{name}: instances of pragma_boot cannot be ')

@@ -13,7 +13,7 @@ def virsh(host, *command):
                           capture_output=True).stdout.decode()
 
 
-def test_disks_that_the_host_sees_where_we_do(site, host):
+def test_disks_in_a_folder_that_the_host_shares(site, host):
     """The user of QEMU owns the overlay; root owns the image that all nodes share."""
     document = site.document(site.entry, 'vc-boot', 2)
     names = [f'{site.entry}-{node}' for node in ('compute-0', 'frontend')]
@@ -30,7 +30,7 @@ def test_disks_that_the_host_sees_where_we_do(site, host):
     assert site.clusters() == []
 
 
-def test_cards_are_on_the_bridges_in_the_order_that_a_guest_counts_them(site, host):
+def test_interfaces_are_on_the_bridges_in_the_order_of_the_guest(site, host):
     site.document(site.entry, 'vc-boot', 2)
     for bridge, cards in (('private', 2), ('public', 1)):
         output = host.run(['ip', '-o', 'link', 'show', 'master', bridge],
@@ -52,8 +52,8 @@ def test_a_bridge_that_is_not_there(site, host):
     assert virsh(host, 'list', '--all', '--name').split() == []
 
 
-def test_a_vlan_on_a_bridge_whose_libvirt_cannot(site, host):
-    """Refused by libvirt before 11; nothing is started without its VLAN."""
+def test_a_vlan_that_libvirt_cannot_set(site, host):
+    """libvirt before 11 refuses it; nothing is started without its VLAN."""
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('vlans = 100-101\n')
     document = site.document(site.entry, 'vc-inject', 0)
@@ -76,7 +76,7 @@ def test_row_31_a_libvirtd_that_is_gone(site, host):
         assert status == 0 or host.uri in done.stderr.decode()
     assert site.clusters() == [site.entry]
     host.start()
-    # Its guests ran on.
+    # Its guests still run.
     assert site.run('vc-status').stdout.decode().count(' running ') == 2
     site.run('vc-clean', site.entry)
     assert site.clusters() == []

@@ -1,6 +1,6 @@
-"""The main job: a real cluster of the demo image, booted by pragma_boot, seen from the inside.
+"""A real cluster of the demo image, booted by pragma_boot, inspected from the inside.
 
-One frontend and two compute nodes under whatever acceleration this host has; minutes under TCG.
+One frontend and two compute nodes, with KVM if this host has it; under TCG it takes minutes.
 """
 import hashlib
 import inspect
@@ -40,14 +40,14 @@ class Cluster:
         return (self.folder / f'{node}.console.log').read_bytes().decode(errors='replace')
 
     def command(self, key='key'):
-        """The words of ssh to the frontend, whose host key must be the console's."""
+        """The ssh command for the frontend, whose host key must be that on the console."""
         return ['ssh', '-F', 'none', '-i', self.site.folder / key, '-p', self.port,
                 '-o', 'IdentitiesOnly=yes', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=60',
                 '-o', f'UserKnownHostsFile={self.site.folder}/known_hosts',
                 '-o', 'StrictHostKeyChecking=yes', 'root@127.0.0.1']
 
     def connect(self):
-        """Log in once, there and to the compute nodes: under TCG each login costs seconds."""
+        """Log in once to each node: under TCG each login takes seconds."""
         nobody = subprocess.DEVNULL
         subprocess.run([*self.command(), '-fNMS', self.site.folder / 'login'], check=True,
                        stdin=nobody, stdout=nobody, stderr=nobody, timeout=300)
@@ -97,7 +97,7 @@ def cluster():
         shutil.rmtree(folder)
 
 
-def test_ready_is_said_and_shown(cluster):
+def test_ready_is_reported_and_shown(cluster):
     output = lines(cluster.output.stderr)
     for node in NODES:
         assert any(re.fullmatch(rf'vc-boot: {node} is ready after \d+ s', line) for line in output)
@@ -130,7 +130,7 @@ def test_vc_out_is_the_projection_byte_for_byte(cluster, node):
 
 @pytest.mark.parametrize('node', NODES)
 def test_both_generations_of_parsers_find_what_they_read(cluster, node):
-    """The checks of py, run by the guest's own Python on the guest's own file."""
+    """The checks of lab.generations, run by the guest's Python on the guest's file."""
     role = cluster.nodes[node].get('role')
     older = OLDER_FRONTEND if role == 'frontend' else OLDER_COMPUTE
     script = '\n'.join([
@@ -158,7 +158,7 @@ def test_routes_and_names(cluster):
     for node in COMPUTE:
         route = cluster.ssh(cluster.on(node, 'ip route show default')).decode()
         assert route.startswith('default via 10.1.1.1 ')
-        # Beyond the frontend there is QEMU's user-mode gateway, which answers: NAT works.
+        # QEMU's user-mode gateway beyond the frontend answers: NAT works.
         cluster.ssh(cluster.on(node, 'ping -c 1 -W 20 10.0.2.2'))
         hosts = cluster.ssh(f'getent hosts {node}').decode().split()
         assert hosts[0] == cluster.nodes[node].find('interface').get('ip')
@@ -180,7 +180,7 @@ def test_the_clusters_key_is_on_the_frontend_alone(cluster):
     for node in COMPUTE:
         assert cluster.ssh(cluster.on(node, 'ls /root/.ssh')).split() == [b'authorized_keys']
     assert private.splitlines()[1] not in cluster.document
-    # No way back: a compute node cannot log in to the frontend.
+    # A compute node cannot log in to the frontend.
     denied = cluster.ssh(cluster.on('compute-0', 'ssh -o BatchMode=yes -o '
                                     'StrictHostKeyChecking=accept-new 10.1.1.1 true; echo $?'))
     assert denied.strip() == b'255'
@@ -195,7 +195,7 @@ def test_the_guest_part_is_safe_to_run_again(cluster):
 
 
 def test_the_private_network_stays_on_the_loopback_interface(cluster):
-    """The multicast group, 230.0.0.1, is joined on lo and nowhere else."""
+    """The multicast group 230.0.0.1 is joined on lo only."""
     with open('/proc/net/igmp', encoding='ascii') as file:
         device, joined = None, set()
         for line in file:
@@ -207,9 +207,9 @@ def test_the_private_network_stays_on_the_loopback_interface(cluster):
 
 
 def test_shutdown_and_boot_again(cluster):
-    """The guests hear their power button, and come up as the same nodes with the same disks.
+    """The guests shut down by ACPI, and boot as the same nodes with the same disks.
 
-    The compute nodes after the frontend's sshd, as the document now says.
+    The compute nodes boot after the frontend's sshd answers, as the document now says.
     """
     cluster.ssh('echo kept > /root/note')
     cluster.disconnect()
@@ -222,13 +222,13 @@ def test_shutdown_and_boot_again(cluster):
     cluster.site.run('vc-boot', '--wait', input=output)
     frontend, *computes = (started(cluster, node) for node in NODES)
     assert min(computes) > frontend + 3
-    # The host key is the one of the first boot: ssh is strict about it.
+    # The host key is that of the first boot, which ssh checks.
     assert cluster.ssh('cat /root/note; ssh -o BatchMode=yes compute-1 hostname') == \
         b'kept\ncompute-1\n'
 
 
 def test_clean_leaves_the_staged_image_alone(cluster):
-    """Last in this file: it ends the cluster."""
+    """The last test in this file: it removes the cluster."""
     def digests():
         return {path: hashlib.file_digest(open(path, 'rb'), 'sha256').hexdigest()
                 for path in cluster.images}
@@ -243,7 +243,7 @@ def test_clean_leaves_the_staged_image_alone(cluster):
 
 
 def started(cluster, node):
-    """When a node was started, by its domain."""
+    """When a node was started, by the metadata of its domain."""
     done = subprocess.run(['virsh', '-q', '-c', connection(), 'metadata', f'{cluster.name}-{node}',
                            'urn:pragma_boot:node'], capture_output=True, check=True)
     return int(re.search(b'started="([0-9]+)"', done.stdout)[1])

@@ -58,7 +58,7 @@ def test_a_document_moved_by_hand(site):
     for name, size in zip(all_nodes(site), (524288, 524288, 1048576), strict=True):
         assert re.search(f'Max memory: +{size} KiB', virsh('dominfo', name))
     assert (site.folder / 'booted.xml').read_text().count('<state>running') == 3
-    # Given again by hand, as the example says, it changes nothing.
+    # Run again by hand, as the example says, it changes nothing.
     again = site.run('vc-inject', input=(site.folder / 'edited.xml').read_bytes()).stdout
     assert site.run('vc-boot', input=again).stdout == (site.folder / 'booted.xml').read_bytes()
 
@@ -75,7 +75,7 @@ def test_a_filter_of_the_sites_own(site):
     def canonical(document):
         return etree.tostring(etree.fromstring(document), method='c14n2')
 
-    # Nothing else is another, comments included.
+    # Nothing else changes, comments included.
     assert canonical(run(site, 'more-memory', 1, input=parsed).stdout) == canonical(parsed)
     assert 'no document' in run(site, 'more-memory', 4, input=b'', status=1).stderr.decode()
     assert 'usage' in run(site, 'more-memory', 'x', status=1).stderr.decode()
@@ -98,7 +98,7 @@ def test_a_driver_of_the_sites_own(site):
 
 @pytest.fixture(scope='module')
 def cluster():
-    """A site whose cluster the example of MPI booted, and what that said."""
+    """A site with the cluster that the example of MPI booted, and the output of the example."""
     folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
     os.chmod(folder, 0o755)
     site = Site(folder, f'base_path = {ROOT}/images\naccel = auto\n')
@@ -114,7 +114,7 @@ def cluster():
 
 
 def ssh(cluster, *arguments, **options):
-    """vc-ssh with the user's key; SSH's own files of this machine's user are not read."""
+    """Run vc-ssh with the user's key, without the ssh configuration of this user."""
     return cluster.run('vc-ssh', '-i', cluster.folder / 'key', *arguments, **options)
 
 
@@ -122,16 +122,16 @@ def ssh(cluster, *arguments, **options):
 def test_mpi_hello(cluster):
     ranks = sorted(re.findall('^hello from rank ([0-9]) on (.*)$', cluster.output, re.M))
     assert ranks == [('0', 'compute-0'), ('1', 'compute-0'), ('2', 'compute-1'), ('3', 'compute-1')]
-    # The cluster is there now, and is used again.
+    # The cluster exists now, and is used again.
     again = run(cluster, 'mpi-hello', cluster.name, cluster.folder / 'key.pub').stdout.decode()
     assert sorted(re.findall('^hello from rank ([0-9]) on (.*)$', again, re.M)) == ranks
 
 
 @pytest.mark.guest
-def test_ssh_runs_commands_and_ends_as_they_do(cluster):
+def test_ssh_runs_commands_and_exits_with_their_status(cluster):
     done = ssh(cluster, cluster.name, 'cat; hostname; exit 7', input=b'piped\n', status=7)
     assert lines(done.stdout) == ['piped', f'{cluster.name}.local']
-    # ssh said nothing of a key that it did not know, and wrote none down.
+    # ssh printed nothing about an unknown key, and stored none.
     assert done.stderr == b''
 
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 
 def left_of(folder, netns):
-    """What there is of a lab: processes of its namespaces, mounts, network namespaces."""
+    """What is left of a lab: processes in its namespaces, mounts, network namespaces."""
     mounts = [line for line in Path('/proc/self/mountinfo').read_text().splitlines()
               if str(folder) in line]
     ours = {Path(f'/proc/self/ns/{kind}').readlink() for kind in ('net', 'pid', 'mnt')}
@@ -57,13 +57,13 @@ class Place:
         return etree.parse(self.site.temp / 'clusters/wide/document.xml').findall('cluster/node')
 
     def hosts(self):
-        """The short names of the nodes that the cluster's nodes are on, by the ledger."""
+        """The short names of the machines that the cluster's nodes are on, by the ledger."""
         return {node.get('name'): re.fullmatch(f'ganeti://{MASTER_IP}/(h[0-2])[.]example[.]org',
                                                node.get('host'))[1]
                 for node in self.nodes()}
 
     def ssh(self, command):
-        """What a command on the frontend says."""
+        """The output of a command on the frontend."""
         return self.site.run('vc-ssh', '-i', self.lab.folder / 'key', 'wide',
                              command).stdout.decode()
 
@@ -121,7 +121,7 @@ def test_boots_where_ganeti_places(place):
     assert len(disks) == 4 and all(disk.st_blocks * 512 < disk.st_size / 2 for disk in disks)
 
 
-def test_two_requests_at_once_do_not_both_win(place):
+def test_only_one_of_two_requests_at_once_succeeds(place):
     """There is memory for six nodes, and each of two clusters has four: one gets status 3."""
     free = min(map(int, place.lab.master.do('gnt-node', 'list', '--no-headers', '--units=m', '-o',
                                             'mfree').split()))
@@ -138,7 +138,7 @@ def test_two_requests_at_once_do_not_both_win(place):
         place.site.run('vc-clean', name)
 
 
-def test_a_kill_leaves_nothing_that_vc_clean_does_not_find(place):
+def test_vc_clean_removes_what_a_kill_left(place):
     """vc-inject is killed while Ganeti makes instances: they are cancelled or removed later."""
     document = place.allocated('killed', 4, place.entry())
     with subprocess.Popen(['ip', 'netns', 'exec', place.lab.netns, ROOT / 'bin/vc-inject'],
@@ -201,7 +201,7 @@ def test_clean_leaves_nothing(place):
     assert not [path for path in (place.lab.folder / 'storage').rglob('*') if path.is_file()]
 
 
-def test_a_clean_that_cannot_be_whole_keeps_the_cluster(place):
+def test_an_incomplete_clean_keeps_the_cluster(place):
     """An instance is on a dead machine: its cluster stays in the ledger until it was moved."""
     place.site.run('vc-inject', input=place.allocated('left', 5, place.entry()))
     lost = next(node for node in place.lab.nodes[1:] if node.init)

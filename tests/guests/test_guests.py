@@ -18,7 +18,7 @@ GUESTS = {'trixie-gpt': ('--suite', 'trixie', '--table', 'gpt'),
 """Options of images/debian/build."""
 
 SEEN = {'trixie-gpt': ('trixie', 'gpt', 'ext4'), 'bookworm-xfs': ('bookworm', 'dos', 'xfs')}
-"""Release, partition table and file system as the guest itself sees them."""
+"""Release, partition table and file system that the guest reports."""
 
 ASK = ('. /etc/os-release; echo $VERSION_CODENAME; lsblk -no PTTYPE /dev/vda1; '
        'findmnt -no FSTYPE,SOURCE /')
@@ -26,7 +26,7 @@ ASK = ('. /etc/os-release; echo $VERSION_CODENAME; lsblk -no PTTYPE /dev/vda1; '
 
 @pytest.fixture(scope='module', params=GUESTS)
 def guest(request):
-    """A site with a running cluster of one kind of guest; what vc-check and pragma_boot said."""
+    """A site with a running cluster of one kind of guest, and the output of vc-check."""
     need('mkfs.xfs')
     folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
     os.chmod(folder, 0o755)
@@ -62,7 +62,7 @@ def test_it_answers_over_ssh(guest, node):
 
 
 def test_vc_check_finds_no_fault(guest):
-    """XFS, which vc-check cannot look into, is said not to have been looked into."""
+    """vc-check reports that it could not read XFS."""
     seen = guest.kind != 'bookworm-xfs'
     output = lines(guest.run('vc-check', guest.vc_in, status=0 if seen else 1).stdout)
     assert not [line for line in output if 'FAIL' in line]

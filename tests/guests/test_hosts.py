@@ -1,7 +1,7 @@
 """Three clusters on three hosts: real guests on real bridges, disks in storage pools.
 
-``wide`` has a node on each host and a VLAN of its own; ``twin`` has the same private addresses on
-another VLAN; ``plain`` is on the hosts' Linux bridges, its frontend on a network of libvirt's.
+``wide`` has a node on each host and its own VLAN; ``twin`` has the same private addresses on
+another VLAN; ``plain`` is on the Linux bridges of the hosts, its frontend on a libvirt network.
 """
 import os
 import re
@@ -160,7 +160,7 @@ def place():
             found.boot('twin', 0)
             found.set(cpu_overcommit=3, reserved_cpus=3 * cpus - 4, private_network='bridge:plain',
                       vlans='', public_network='network:site')
-            # Both nodes on the freest, the second when the first is ready.
+            # Both nodes are on the host with most room, the second after the first is ready.
             found.output = {'boot': found.boot('plain', 1, 'patient')}
             for name in ('wide', 'twin', 'plain'):
                 found.output[name] = found.wait(name)
@@ -178,14 +178,14 @@ def test_a_cluster_over_three_hosts(place):
     assert place.ssh('wide', 'hostname; for node in compute-0 compute-1; do '
                      'ssh -o BatchMode=yes $node hostname; done').split() == \
         ['wide.example.org', 'compute-0', 'compute-1']
-    # Compute nodes of two hosts reach each other, bulk and not only pings.
+    # Compute nodes on two hosts reach each other, also with large packets.
     assert place.ssh('wide', "ssh compute-0 'head -c 9000000 /dev/zero' | "
                              "ssh compute-1 'cat >/tmp/zeros'; ssh compute-1 'wc -c </tmp/zeros'"
                      ).split() == ['9000000']
 
 
 def test_clusters_with_the_same_subnet_do_not_see_each_other(place):
-    """The frontend of ``twin`` has the same private address, and no compute node there is seen."""
+    """The frontend of ``twin`` has the same address, and sees no compute node of ``wide``."""
     def private(name):
         return [node.find('interface[@network="private"]').get('ip') for node in place.nodes(name)]
     assert private('wide')[0] == private('twin')[0]
@@ -195,7 +195,7 @@ def test_clusters_with_the_same_subnet_do_not_see_each_other(place):
     greeting = f'exec 3<>/dev/tcp/{private("wide")[1]}/22 && head -c 4 <&3'
     assert place.ssh('wide', f'timeout 20 bash -c {greeting!r}') == 'SSH-'
     assert place.ssh('twin', f'timeout 20 bash -c {greeting!r} || echo nobody') == 'nobody\n'
-    # And of two with one address each talks to its own.
+    # Each of two nodes with the same address reaches its own cluster.
     assert place.ssh('wide', f'ssh compute-1 ssh-keyscan -t ed25519 {private("wide")[0]}') \
         == place.ssh('wide', f'ssh-keyscan -t ed25519 {private("wide")[0]}') \
         != place.ssh('twin', f'ssh-keyscan -t ed25519 {private("twin")[0]}')
@@ -230,8 +230,8 @@ def test_an_image_reaches_a_host_once(place):
         assert held.stat().st_mtime < later.stat().st_mtime
 
 
-def test_a_compute_node_starts_the_moment_that_its_frontend_is_ready(place):
-    """As the vc-in.xml of ``plain`` asks for: not before, and long before the bound of 500 s."""
+def test_a_compute_node_starts_when_its_frontend_is_ready(place):
+    """As the vc-in.xml of ``plain`` says: not earlier, and long before the limit of 500 s."""
     host = place.host_of('plain')
     begun = [int(re.search('started="([0-9]+)"', place.virsh(
         host, 'metadata', f'plain-{node}', 'urn:pragma_boot:node'))[1])
@@ -264,7 +264,7 @@ def test_row_31_a_host_that_is_down_is_named_and_left_out(place):
         assert f"'{down.uri}'" in allocated.stderr.decode()
         assert 'this host is left out' in allocated.stderr.decode()
         assert down.uri not in allocated.stdout.decode()
-        # Nothing is lost by a cleaning that cannot be whole.
+        # Nothing is lost when a cluster cannot be removed completely.
         line = place.site.fails('vc-clean', 'wide')
         assert 'stays in the ledger' in line
         assert 'wide' in place.site.clusters()
@@ -283,7 +283,7 @@ def not_allocated(document):
 
 
 def test_a_dependency_on_a_port_of_a_public_address(place):
-    """Asked from the public network, where the frontend's sshd answers and port 23 does not."""
+    """From the public network, where the frontend's sshd answers and port 23 does not."""
     host = place.host_of('plain')
     place.virsh(host, 'destroy', 'plain-compute-0')
     for port, status in ((23, 1), (22, 0)):
@@ -297,7 +297,7 @@ def test_a_dependency_on_a_port_of_a_public_address(place):
 
 
 def test_row_25_domains_that_are_not_ours_count_as_taken(place):
-    """Powered off or running."""
+    """Stopped or running."""
     def free():
         line = place.site.fails('vc-allocate', '--num-cpus', 10_000, status=3,
                                 input=not_allocated(place.document('plain')))

@@ -25,10 +25,10 @@ demanded() {{
     host=$(cat '{site}/{name}-'$1)
     [ -z "$host" ] || [ "$host" = "$2" ]
 }}
-! demanded waits "$2" || {{ echo waits >>'{site}/waits'; sleep 600 & wait $!; }}
+! demanded waits "$2" || {{ sh -c 'echo >"$0"; exec sleep 600' '{site}/waits' & wait $!; }}
 ! demanded fails "$2" || {{ echo '{name}: refused' >&2; exit 7; }}
 '{real}' "$@" || exit $?
-! demanded waits-after "$2" || {{ echo waits >>'{site}/waits'; sleep 600 & wait $!; }}
+! demanded waits-after "$2" || {{ sh -c 'echo >"$0"; exec sleep 600' '{site}/waits' & wait $!; }}
 ! demanded fails-after "$2" || {{ echo '{name}: refused' >&2; exit 7; }}
 '''
 
@@ -113,6 +113,8 @@ class Wrapped:
 
     def end(self):
         """Remove all that there is, whatever the driver can do."""
+        for demand in (*self.site.folder.glob('*-waits*'), *self.site.folder.glob('*-fails*')):
+            demand.unlink()
         for name in self.site.clusters():
             self.site.run('vc-clean', '--forget', name)
         for line in processes(self.site):

@@ -1,4 +1,4 @@
-"""make bench: that it measures what it says, and that what it is to reach can be missed."""
+"""make bench measures time and memory, and reports goals that are missed."""
 import os
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from lab.needs import need
 from lab.site import connection, lines
 
 
-def test_table_tells_what_is_missed():
+def test_table_shows_missed_goals():
     row = rows.Row('cut', 'cut wood', None, lambda medians: [
         ('of the time of an axe', medians['ours'].seconds / medians['axe'].seconds, 0.5, ''),
         ('memory', medians['ours'].memory / 1000, 10, ' MB')])
@@ -25,7 +25,7 @@ def test_table_tells_what_is_missed():
 
 
 def test_memory_is_that_of_the_largest_process(tmp_path):
-    """Of a child of the command, and not of the process that measures."""
+    """A child of the command, not the process that measures."""
     big = bench.measure(rows.Way('big', rows.shell(
         f'{sys.executable} -c "bytearray(200 << 20)"; true')), os.environ)
     small = bench.measure(rows.Way('small', ['true']), os.environ)

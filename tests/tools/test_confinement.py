@@ -40,8 +40,8 @@ def journal(site):
     return site
 
 
-def test_programs_that_read_images_may_nothing(journal, monkeypatch):
-    """Each is looked at from inside, as it begins: a witness in its place that then becomes it."""
+def test_programs_that_read_images_have_no_rights(journal, monkeypatch):
+    """A witness replaces each program, writes its rights to a file, and then runs the program."""
     need_fuse()
     site, output, path = journal, journal.folder / 'told', journal.folder / 'bin'
     for folder in (output, path):
@@ -62,7 +62,7 @@ def test_programs_that_read_images_may_nothing(journal, monkeypatch):
         text = file.read_text()
         facts = dict(re.findall(r'^(\w+):[ \t]*(.*)$', text, re.M))
         assert facts['NoNewPrivs'] == '1', text
-        # The map tells who the process is outside: one identity, ours or nobody's.
+        # The map has the identity of the process outside: ours or nobody's.
         assert re.search(rf'^\s+\d+\s+{nobody}\s+1$', text, re.M), text
         assert facts['networks'].split() == ['lo'], text
         for limit, most in (('cpu time', confinement.SECONDS),
@@ -88,13 +88,13 @@ HARMLESS = re.compile(
     r'|/proc/(self|\d+)/(uid_map|gid_map|setgroups|fd/\d+|task/\d+/comm|timerslack_ns)')
 
 
-def test_nothing_but_our_own_is_opened_for_writing(journal):
+def test_only_our_own_files_are_opened_for_writing(journal):
     """strace sees all files that any process opens for writing, makes, renames or removes."""
     need('strace')
     need_fuse()
     site, trace = journal, journal.folder / 'trace'
     document = site.document(site.entry, 'vc-parse')
-    # Else vc-allocate starts the session's libvirtd, and it is traced too.
+    # Otherwise vc-allocate would start the session's libvirtd, and strace would trace it too.
     connection()
     written = set()
     for tool, *arguments in (('vc-stage',), ('vc-allocate', '--num-cpus', 1, '--key', site.key),
@@ -118,7 +118,7 @@ def test_nothing_but_our_own_is_opened_for_writing(journal):
     assert any(name.endswith('frontend.qcow2') for name in written)
 
 
-def test_what_is_ours_is_closed_to_others(site):
+def test_our_files_are_closed_to_others(site):
     """Others cannot write staged images and the ledger, and cannot read documents and disks."""
     site.document(site.entry, 'vc-inject', 1)
     for path in site.temp.rglob('*'):
@@ -131,28 +131,28 @@ def test_what_is_ours_is_closed_to_others(site):
             for path in (site.temp / 'images').glob('*.raw')} == {0o444}
 
 
-def test_a_program_that_does_not_end_is_ended(tmp_path, monkeypatch):
-    """By its limit of CPU time, with a line that says so."""
+def test_a_program_that_does_not_end_is_killed(tmp_path, monkeypatch):
+    """By its limit of CPU time, with a message."""
     image = tmp_path / 'image'
     image.write_bytes(bytes(4096))
     monkeypatch.setattr(confinement, 'SECONDS', 1)
     reason = "'x': sh was killed: (Killed|CPU time)"
-    with confinement.lent(image) as lent, pytest.raises(Failure, match=reason):
-        lent.run(['sh', '-c', 'while :; do :; done'], "'x'")
+    with confinement.opened(image) as opened, pytest.raises(Failure, match=reason):
+        opened.run(['sh', '-c', 'while :; do :; done'], "'x'")
 
 
-def test_a_program_that_is_misled_reaches_nothing(tmp_path):
-    """What code in its place would try: it reads its image, and that is all."""
+def test_a_hijacked_program_reaches_nothing(tmp_path):
+    """It can read its image, and nothing else."""
     image = tmp_path / 'image'
     image.write_bytes(b'content')
     image.chmod(0o600)
     own = tmp_path / 'own'
     own.write_text('secret')
     own.chmod(0o600)
-    with confinement.lent(image) as lent:
-        done = lent.run(['sh', '-c', f'''
-            cat {lent.device}; echo " 0$?"
-            echo x >>{lent.device}; echo " 1$?"
+    with confinement.opened(image) as opened:
+        done = opened.run(['sh', '-c', f'''
+            cat {opened.device}; echo " 0$?"
+            echo x >>{opened.device}; echo " 1$?"
             cat {own}; echo " 2$?"
             echo x >{tmp_path}/new; echo " 3$?"
             head -c 2147483648 /dev/zero >/var/tmp/pragma-large-$$; echo " 4$?"

@@ -1,4 +1,4 @@
-"""What every filter, and every tool, does alike (style.md, item 22)."""
+"""What all filters, and all tools, have in common."""
 import os
 import pty
 import subprocess
@@ -110,7 +110,7 @@ def test_row_33_full_and_closed_standard_output(site, tool):
 
 
 @growing
-def test_keeps_what_it_does_not_know_and_is_idempotent(site, tool):
+def test_keeps_unknown_elements_and_is_idempotent(site, tool):
     tree = etree.fromstring(site.document(site.entry, BEFORE[tool]))
     etree.SubElement(tree, 'site-note', colour='green').text = 'kept'
     tree.set('site-attribute', 'kept')
@@ -141,7 +141,7 @@ USED = {'vc-parse': set(), 'vc-out': set(), 'vc-graph': set(), 'vc-list': set(),
         # logging, which concurrent.futures imports, imports traceback.
         'vc-inject': {'concurrent.futures', 'json', 'shutil', 'subprocess', 'traceback'},
         'vc-boot': {'hashlib', 'uuid'}}
-"""What of them a filter may import for the whole of its work, on a small document."""
+"""Those that a filter may import to process a small document."""
 
 
 @pytest.mark.parametrize('tool', USED)

@@ -1,4 +1,4 @@
-"""The manual pages: what they say is what the tools and the code do, and their examples run."""
+"""The manual pages agree with the tools and the code, and their examples run."""
 import os
 import re
 import shutil
@@ -27,7 +27,7 @@ tools = pytest.mark.parametrize('tool', TOOLS)
 
 
 def rendered(page, width=78, device='ascii'):
-    """A page as a terminal of so many columns shows it, without its bold and underlined."""
+    """A page as a terminal of ``width`` columns shows it, without bold and underlined."""
     need('groff')
     # AD: groff 1.23 would otherwise warn of each line that it cannot adjust; 1.22 does not know it.
     done = subprocess.run(['groff', '-mdoc', f'-T{device}', '-ww', f'-rLL={width}n', '-dAD=l',
@@ -38,7 +38,7 @@ def rendered(page, width=78, device='ascii'):
 
 
 def section(text, name):
-    """What a rendered page has below a heading, '' where there is none."""
+    """The text of a rendered page below a heading, '' without such a heading."""
     found = re.search(rf'^{name}\n(.*?)(?=^\S|\Z)', text, re.M | re.S)
     return found[1] if found else ''
 
@@ -116,7 +116,7 @@ def test_vc_out_is_what_the_stylesheet_makes():
 
 
 def blocks(page):
-    """The literal blocks of a page's EXAMPLES, as they are typed."""
+    """The literal blocks in a page's EXAMPLES, as a user would type them."""
     text = page.read_text().split('.Sh EXAMPLES\n', 1)[1].split('.Sh SEE ALSO', 1)[0]
     found = re.findall(r'^\.Bd -literal.*?\n(.*?)^\.Ed$|^\.Dl ([^\n]*)$', text, re.M | re.S)
     return [(block or line).replace('\\e', '\\').replace('\\&', '').strip('\n')
@@ -124,7 +124,7 @@ def blocks(page):
 
 
 def needs_a_guest(example):
-    """Whether somebody must be there who answers, a guest or a Ganeti cluster."""
+    """Whether an example needs a running guest or a Ganeti cluster."""
     return re.search(r'vc-ssh|vc-console|--wait|gnt-', example)
 
 
@@ -178,7 +178,7 @@ def test_an_example_runs(desk, where):
         check=False,
         timeout=300, env={**desk.environment(), 'PATH': f"{ROOT}/bin:{os.environ['PATH']}",
                           'HOME': str(desk.folder / 'home')})
-    # vc-check finds fault with an image that has no system in it.
+    # vc-check exits 1 for an image that has no system in it.
     assert done.returncode in ((0, 1) if 'vc-check' in where else (0,)), done
     assert not [line for line in lines(done.stderr) if 'usage' in line
                 or 'internal error' in line], done
@@ -204,7 +204,7 @@ def quoted(name):
 
 
 def allowed():
-    """The items of what is carried over: elements, attributes, and the values that are taken."""
+    """The items of what is carried over: elements, attributes, and permitted values."""
     for group in permit.ALLOWED:
         names = []
         for path, rules in group.elements.items():
@@ -224,7 +224,7 @@ def refused():
 
 
 def shown(where):
-    """An XPath as the page has it: serial@type=file|dev for serial[@type='file' or @type='dev']."""
+    """An XPath as the page shows it: serial@type=file|dev for [@type='file' or @type='dev']."""
     types = re.search(r"\[(@type='[^]]*)\]$", where)
     if types:
         where = where[:types.start()] + '@type=' + '|'.join(re.findall("'([^']*)'", types[1]))

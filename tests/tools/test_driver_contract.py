@@ -227,7 +227,8 @@ def test_the_optional_executables_by_hand(wrapped, name):
 
     def run(executable, *host):
         done = subprocess.run(
-            [driver.folder / executable, driver.site.temp, driver.folder_of() / 'vc-out.xml', *host],
+            [driver.folder / executable, driver.site.temp, driver.folder_of() / 'vc-out.xml',
+             *host],
             env={**driver.site.environment(), 'PRAGMA_TIMEOUT': '0'}, capture_output=True,
             check=True)
         return lines(done.stdout)
@@ -248,7 +249,8 @@ def test_the_optional_executables_by_hand(wrapped, name):
 @pytest.mark.parametrize('driver', ['kvm', 'ganeti'])
 @pytest.mark.parametrize('executable', OPTIONAL)
 def test_usage_of_our_own(driver, executable):
-    done = subprocess.run([ROOT / 'drivers' / driver / executable], capture_output=True, check=False)
+    done = subprocess.run([ROOT / 'drivers' / driver / executable], capture_output=True,
+                          check=False)
     assert done.returncode == 2 and f'usage: {executable} '.encode() in done.stderr
 
 
@@ -264,7 +266,8 @@ def test_without_the_optional_executables(wrapped):
         [name, 'unknown', 'driver:seed'] for name in ('frontend', *names_of(driver)[1:])]
     assert site.fails('vc-shutdown', entry) == \
         f"vc-shutdown: {lacks} 'shutdown': it cannot shut nodes down"
-    assert site.fails('vc-start', entry) == f"vc-start: {lacks} 'start': it cannot start nodes again"
+    assert site.fails('vc-start', entry) == \
+        f"vc-start: {lacks} 'start': it cannot start nodes again"
     document = site.run('vc-status', '--xml', entry).stdout
     assert f"{lacks} 'start'" in site.fails('vc-boot', input=document)
     assert 'is not a libvirt domain' in site.fails('vc-boot', '--print', input=document)
@@ -376,8 +379,9 @@ def test_without_a_sound_document_the_driver_is_asked(wrapped, name, content):
     ('perl', 'echo "<vc/>" >"$3"', "is not a frontend's vc-out.xml: it has no <frontend>"),
     ('seed', 'echo "<html/>" >"$3"', 'its root element is <html>'),
     ('record', 'echo "<vc>" >"${3%/*}/document.xml"; echo "<vc/>" >"$3"', 'it has no <frontend>'),
-    ('record', 'echo "<vc>" >"${3%/*}/document.xml"; echo \'<vc><frontend><public fqdn="a"/>'
-               '</frontend></vc>\' >"$3"', "/document.xml' is not well-formed XML")])
+    ('record', """echo "<vc>" >"${3%/*}/document.xml"
+        echo '<vc><frontend><public fqdn="a"/></frontend></vc>' >"$3" """,
+     "/document.xml' is not well-formed XML")])
 def test_a_wrong_result_of_allocate(wrapped, name, script, told):
     """One line names the driver. What was allocated is removed by clean, or not forgotten."""
     driver = wrapped(name)
@@ -462,8 +466,8 @@ def sshd():
 
 @pytest.mark.parametrize('without, told', [
     ((), ['frontend is ready', 'vm-1 is ready', 'vm-2 is ready']),
-    (('status',), ["has no executable 'status': the states of its nodes are not known; "
-                   "only the frontend's ssh port is awaited", 'frontend is ready'])])
+    (('status',), ["are not known; only the frontend's ssh port is awaited",
+                   'frontend is ready'])])
 def test_wait_where_the_driver_cannot_see_readiness(wrapped, sshd, without, told):
     """The frontend is ready when its ssh port answers, a compute node when it runs."""
     driver = wrapped('perl', without)

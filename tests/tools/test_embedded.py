@@ -1,4 +1,4 @@
-"""The embedded default where a machine has less: an ordinary user, and a host without FUSE."""
+"""The embedded default for an ordinary user, and on a host without FUSE."""
 import os
 import shutil
 import signal
@@ -21,7 +21,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def user_site(little_image, public_tree):
-    """A site of an ordinary user's, and how to become that user."""
+    """A site of an ordinary user, and the command that becomes that user."""
     if os.geteuid():
         pytest.skip('is an ordinary user already: every other test shows it')
     folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
@@ -45,7 +45,7 @@ def user_site(little_image, public_tree):
 
 
 def end(pidfile):
-    """End a session daemon, which would else end by itself after two idle minutes."""
+    """Stop a session daemon, which would otherwise stop after two idle minutes."""
     if not os.path.exists(pidfile):
         return
     with open(pidfile, encoding='ascii') as file:
@@ -58,7 +58,7 @@ def end(pidfile):
 
 
 def test_an_ordinary_user_needs_no_privilege(user_site):
-    """The whole pipe, FUSE injection and a session of libvirt's own included, as nobody."""
+    """The whole pipe as nobody, with FUSE and a session libvirtd of its own."""
     pipe = ('vc-parse "$0" | vc-stage | vc-allocate --num-cpus 2 --key "$1" | vc-inject | '
             'vc-boot --paused --ignore-dependencies')
     done = subprocess.run([*user_site.become, 'bash', '-o', 'pipefail', '-c', pipe,
@@ -73,7 +73,7 @@ def test_an_ordinary_user_needs_no_privilege(user_site):
     assert owners == {NOBODY}
     subprocess.run([*user_site.become, 'vc-clean', user_site.entry], check=True)
     assert user_site.clusters() == []
-    # The session's daemons have their home here too, and idle on.
+    # The session's daemons have their home here, and still run.
     assert not [line for line in processes(user_site) if 'qemu' in line]
     assert mounts(user_site) == []
 
@@ -89,8 +89,8 @@ def test_a_temporary_directory_that_qemu_cannot_reach(site):
 
 
 @pytest.mark.guest
-def test_row_23_without_fuse_the_slower_way_is_taken_and_said(site):
-    """/dev/fuse that is something else, in a mount namespace of the test's own."""
+def test_row_23_without_fuse_libguestfs_is_used_with_a_warning(site):
+    """In a mount namespace in which /dev/fuse is another file."""
     need('guestfish', 'unshare')
     if subprocess.run(['unshare', '--mount', 'true'], capture_output=True, check=False).returncode:
         pytest.skip('no right to a mount namespace here')

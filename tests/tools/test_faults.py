@@ -51,7 +51,7 @@ def refuses(site, path, reason):
                            input=parsed(site)).stdout)['frontend'] is not None
 
 
-def test_row_09_a_length_that_is_wrong(site, little_image):
+def test_row_09_a_wrong_length(site, little_image):
     whole = little_image.read_bytes()
     refuses(site, whole[:-4] + struct.pack('<I', 4096), 'cannot unpack image')
 
@@ -67,7 +67,7 @@ def test_row_11_a_bomb_fills_no_disk(site, small_disk):
 
 
 def test_row_12_a_qcow2_that_calls_itself_raw(site):
-    """As somebody makes one to read /etc/shadow: a header whose backing file is that."""
+    """Its backing file is /etc/shadow, which a conversion would copy."""
     path = site.folder / 'liar.img'
     subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', '/etc/shadow',
                     path, '16M'],
@@ -78,7 +78,7 @@ def test_row_12_a_qcow2_that_calls_itself_raw(site):
 
 
 def test_row_12_a_guest_that_writes_a_qcow2_header_stays_in_its_disk(site):
-    """The domain names the format of each layer, so that nobody looks for one."""
+    """The domain names the format of each layer, so QEMU does not probe it."""
     document = site.document(site.entry, 'vc-inject', 0)
     domain = etree.fromstring(site.run('vc-boot', '--print', input=document).stdout)
     found = domain.find('devices/disk')
@@ -88,8 +88,8 @@ def test_row_12_a_guest_that_writes_a_qcow2_header_stays_in_its_disk(site):
 
 
 @pytest.mark.parametrize('kind', ['fifo', 'device'])
-def test_row_13_what_is_no_file(site, kind):
-    """Put in the image's place after vc-parse saw a file there."""
+def test_row_13_what_is_not_a_file(site, kind):
+    """It replaces the image after vc-parse found a file."""
     document = parsed(site)
     path = site.vc_in.parent / 'calit2-119-222.img.gz'
     path.unlink()
@@ -113,7 +113,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize('name', TABLES)
-def test_row_14_tables_that_lie(site, name):
+def test_row_14_wrong_partition_tables(site, name):
     content, reason = TABLES[name]
     refuses(site, pack(disk(site, 'label: dos\nstart=1MiB, type=83\n', content=content)), reason)
 
@@ -128,7 +128,7 @@ def test_row_15_partitions_of_other_kinds(site, table, reason):
 
 
 def signature(name, *command):
-    """What a program writes into a file of 8 MiB, sparse."""
+    """The content of a sparse file of 8 MiB after a program has formatted it."""
     need(command[0])
     path = Path(name)
     with open(path, 'wb') as file:
@@ -148,8 +148,8 @@ LVM = (512, b'LABELONE' + struct.pack('<QII', 1, 0, 32) + b'LVM2 001' + bytes(32
       'pbkdf2', '--pbkdf-force-iterations', '1000'), 'encrypted|no file system'),
     (('true',), 'partition 1 has no file system'),
 ])
-def test_row_15_by_what_lies_in_the_partition(site, command, reason):
-    """Whatever the table calls it."""
+def test_row_15_by_the_content_of_the_partition(site, command, reason):
+    """Whatever type the table has."""
     if not shutil.which(command[0]):
         pytest.skip(f"'{command[0]}' is not installed")
     content = signature(site.folder / 'part', *command)
@@ -158,7 +158,7 @@ def test_row_15_by_what_lies_in_the_partition(site, command, reason):
 
 
 def test_row_16_a_file_system_larger_than_its_partition(site):
-    """e2fsck -fn returns 0 on it."""
+    """e2fsck -fn exits 0 for it."""
     path = make_image(site.folder / 'large.img')
     subprocess.run(['sfdisk', '-q', '--no-reread', path],
                    input=b'label: dos\nstart=1MiB, size=8MiB, type=83\n',
@@ -169,8 +169,8 @@ def test_row_16_a_file_system_larger_than_its_partition(site):
     refuses(site, pack(path), 'the file system is larger than partition 1')
 
 
-def test_row_17_a_journal_brings_nothing_old_back(site, tmp_path):
-    """A journal with the old block of vc-out.xml in it, which whoever mounts replays."""
+def test_row_17_a_journal_restores_nothing_old(site, tmp_path):
+    """The journal has the old block of vc-out.xml, and a mount would replay it."""
     need_fuse()
     path = make_image(site.folder / 'crashed.img', [('root/vc-out.xml', b'old' + bytes(1000))])
     output = subprocess.run(['debugfs', '-R', 'blocks /root/vc-out.xml', f'{path}?offset={START}'],
@@ -185,7 +185,7 @@ def test_row_17_a_journal_brings_nothing_old_back(site, tmp_path):
     subprocess.run(['qemu-img', 'dd', '-f', 'qcow2', '-O', 'raw', f"if={disks(output)['frontend']}",
                     f'of={raw}',
                     'bs=1M', 'skip=1'], check=True, capture_output=True)
-    # What a guest's kernel does first.
+    # As a guest's kernel does first.
     subprocess.run(['e2fsck', '-p', '-E', 'journal_only', raw], check=False, capture_output=True)
     found = subprocess.run(['debugfs', '-R', 'cat /root/vc-out.xml', raw], check=True,
                            capture_output=True).stdout
@@ -230,7 +230,7 @@ def test_row_18_each_guard_alone(site, monkeypatch, shim, reason):
 
 @pytest.mark.parametrize('harm', [('rmdir root', 'write /etc/hostname root'), ('rmdir root',)],
                          ids=['a file', 'absent'])
-def test_row_18_root_is_no_folder(site, harm):
+def test_row_18_root_is_not_a_folder(site, harm):
     need_fuse()
     path = make_image(site.folder / 'root.img')
     debugfs(path, *harm)
@@ -250,8 +250,8 @@ def test_row_19_a_hard_link_at_the_target(site):
                                                                                   input=output).stdout
 
 
-def test_row_20_corruption_is_no_reason_for_the_other_way(site):
-    """An unknown feature goes through libguestfs; a damaged file system with it goes nowhere."""
+def test_row_20_corruption_is_not_left_to_libguestfs(site):
+    """libguestfs writes a file system with an unknown feature, unless it is damaged."""
     path = make_image(site.folder / 'both.img', mkfs=('mke2fs', '-t', 'ext4', '-O', 'quota'))
     assert staged_as(site, path) == 'guestfs'
     debugfs(path, 'set_super_value state 2')
@@ -269,14 +269,14 @@ def test_row_20_features_outside_the_list(site, features):
 
 
 def staged_as(site, path):
-    """The way by which vc-stage says that the image at ``path`` is written to."""
+    """The program that vc-stage names for files in the image ``path``."""
     use_image(site, pack(path))
     return staged(site.run('vc-stage', '--types', 'frontend',
                            input=parsed(site)).stdout)['frontend'].get('inject')
 
 
-def test_row_21_no_word_of_others_reaches_a_shell(site):
-    """Folders and files named as commands of debugfs, of guestfish, of make and of the shell."""
+def test_row_21_no_name_reaches_a_shell(site):
+    """Folders and files have names that are commands of debugfs, guestfish, make and the shell."""
     need_fuse()
     odd = "!touch pwned $(touch pwned) `touch pwned` 'x' \"y\" ;touch pwned %d"
     with open(site.conf, 'a', encoding='utf-8') as conf:
@@ -297,7 +297,7 @@ def test_row_21_no_word_of_others_reaches_a_shell(site):
 
 
 def test_row_24_waits_for_the_ledgers_lock(site):
-    """Nothing is reserved as long as somebody else holds it."""
+    """Nothing is reserved while another process holds it."""
     document = site.document(site.entry, 'vc-stage')
     with exclusive(site.temp / 'lock'):
         running = subprocess.Popen([ROOT / 'bin/vc-allocate', '--num-cpus', '1'],
@@ -305,7 +305,7 @@ def test_row_24_waits_for_the_ledgers_lock(site):
                                    stdout=subprocess.PIPE, env=site.environment())
         running.stdin.write(document)
         running.stdin.close()
-        # A '->' before it: who waits (proc(5), locks).
+        # A line with '->' is a process that waits (proc(5), locks).
         while not re.search(rf'-> FLOCK .* {running.pid} ', Path('/proc/locks').read_text()):
             assert running.poll() is None
             time.sleep(0.01)
@@ -318,12 +318,12 @@ def test_row_24_waits_for_the_ledgers_lock(site):
     (253, '255.255.255.0', 0),
     (254, '255.255.255.0', 3), (65533, '255.255.0.0', 0), (65534, '255.255.0.0', 3)])
 def test_row_26_as_many_nodes_as_there_are_addresses(site, num_cpus, netmask, status):
-    """A /24 has 254 hosts, of which the frontend is one."""
+    """A /24 has 254 addresses; the frontend has one of them."""
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('cpus_per_node = 1\ncpu_overcommit = 1000000\n')
     document = site.document(site.entry, 'vc-stage').replace(b'255.255.0.0', netmask.encode())
     document = re.sub(rb'<memory>\d+</memory>', b'<memory>1</memory>', document)
-    # No more than shown: what is reserved of 65,533 nodes takes a minute to be removed again.
+    # A dry run: removing a reservation of 65,533 nodes would take a minute.
     done = site.run('vc-allocate', '--num-cpus', num_cpus, '--dry-run', input=document,
                     status=status)
     if status:
@@ -335,7 +335,7 @@ def test_row_26_as_many_nodes_as_there_are_addresses(site, num_cpus, netmask, st
     assert len(set(addresses)) == num_cpus + 1
 
 
-def test_row_27_a_private_key_is_copied_nowhere(site):
+def test_row_27_a_private_key_is_never_copied(site):
     secret = site.folder / 'secret'
     subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', secret], check=True)
     document = site.document(site.entry, 'vc-stage')
@@ -372,7 +372,7 @@ def small_disk(site):
 
 @contextlib.contextmanager
 def full(folder, room=0):
-    """Take all space of a file system but ``room`` bytes for the block."""
+    """Fill a file system up to ``room`` bytes for the block."""
     with open(folder / 'ballast', 'wb', buffering=0) as file:
         for size in (1 << 20, 4096, 1):
             with contextlib.suppress(OSError):
@@ -434,7 +434,7 @@ def test_row_30_a_staged_image_that_was_shrunk_or_replaced(site):
     content, before = image.read_bytes(), image.stat()
     for change in ('shrunk', 'replaced', 'writable'):
         if change == 'replaced':
-            # As large, read-only, sound: another.
+            # Another one of the same size, read-only and sound.
             image.unlink()
             image.write_bytes(content[:-1] + b'x')
         elif change == 'shrunk':
@@ -449,7 +449,7 @@ def test_row_30_a_staged_image_that_was_shrunk_or_replaced(site):
         image.chmod(0o444)
         os.utime(image, ns=(before.st_mtime_ns,) * 2)
     site.run('vc-inject', input=document)
-    # Removed and staged again it is as good.
+    # Removed and staged again, it is accepted.
     image.unlink()
     site.run('vc-stage', input=parsed(site))
     assert image.stat().st_mtime_ns == before.st_mtime_ns
@@ -457,7 +457,7 @@ def test_row_30_a_staged_image_that_was_shrunk_or_replaced(site):
 
 
 def test_row_31_libvirtd_dies_between_define_and_start(site, host, monkeypatch):
-    """virsh is looked at on its way: as it is to start a domain, libvirtd is killed first."""
+    """With a virsh that waits before it starts a domain, while libvirtd is killed."""
     document = site.document(site.entry, 'vc-inject', 0)
     path = site.folder / 'bin'
     path.mkdir()

@@ -1,4 +1,4 @@
-"""The fuzzer: for a short time, and that it finds what is wrong."""
+"""The fuzzer finds nothing in our tools, and finds faults in tools that have some."""
 import re
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def fuzz(*arguments):
 
 @pytest.mark.parametrize('seconds', [20, pytest.param(300, marks=pytest.mark.long)])
 def test_finds_nothing(tmp_path, seconds):
-    """With one seed in the short run; make fuzz has a new one each time."""
+    """The short run has a fixed seed; make fuzz has a new one each time."""
     known = fuzz('--list').stdout.decode().split('\n')[:-1]
     done = fuzz('--seconds', seconds, '--keep', tmp_path, *(['--seed', 1] if seconds == 20 else []))
     assert done.returncode == 0, (done.stdout + done.stderr).decode()

@@ -1,4 +1,4 @@
-"""vc-in.xml files that are made to harm: each refused or defused, and the domains looked at."""
+"""Malicious vc-in.xml files: each is refused or made harmless, and the domains are inspected."""
 import os
 import re
 import shutil
@@ -12,14 +12,14 @@ from pragma_boot.document import permit
 HOSTILE = DATA / 'hostile'
 EXPECTED = {line.split('\t')[0]: [*line.split('\t'), ''][1:3]
             for line in (HOSTILE / 'expected.tsv').read_text().splitlines()}
-"""By file: refused or defused, and words of the refusal."""
+"""By file: refused or defused, and a part of the message."""
 
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
 
 
 @pytest.fixture
 def place(empty_site, little_image):
-    """A site with an entry that has an image, a link and a pipe, and no vc-in.xml yet: its path."""
+    """The path of a vc-in.xml to be written, in an entry with an image, a link and a pipe."""
     folder = empty_site.base / 'entry'
     folder.mkdir()
     shutil.copy(little_image, folder / 'little.img.gz')
@@ -48,7 +48,7 @@ def test_row_01_03_05_07_08_refused(empty_site, place, name):
 
 
 def domains(site, vc_in):
-    """The <domain>s that a vc-in.xml ends in, without what each allocation gives anew."""
+    """The <domain>s that a vc-in.xml leads to, without what each allocation makes new."""
     document = site.run('vc-parse', vc_in).stdout
     for tool, *arguments in (('vc-stage',),
                              ('vc-allocate', '--num-cpus', 1, '--name', 'c', '--key', site.key),
@@ -66,7 +66,7 @@ def domains(site, vc_in):
 
 @named('defused')
 def test_row_05_06_defused(empty_site, place, name):
-    """The domains are those of the harmless file."""
+    """The domains equal those of the harmless file."""
     shutil.copy(HOSTILE / 'harmless.xml', place)
     harmless = domains(empty_site, place)
     shutil.copy(HOSTILE / f'{name}.xml', place)
@@ -84,8 +84,8 @@ OURS = {'domains', 'domain', 'name', 'uuid', 'metadata', '{urn:pragma_boot:node}
         'memballoon', f'{{{QEMU}}}commandline', f'{{{QEMU}}}arg'}
 
 
-def test_a_domain_has_nothing_but_what_is_ours(empty_site, place):
-    """Whatever the author asked for: elements, and every path and address in them."""
+def test_a_domain_has_only_our_paths_and_addresses(empty_site, place):
+    """Whatever the author wrote: all elements, paths and addresses are inspected."""
     shutil.copy(HOSTILE / 'harmless.xml', place)
     output = domains(empty_site, place)
     assert {element.tag for element in output.iter(etree.Element)} <= OURS
@@ -97,8 +97,8 @@ def test_a_domain_has_nothing_but_what_is_ours(empty_site, place):
 
 
 @pytest.mark.parametrize('kind', ['deep', 'attributes', 'large'])
-def test_row_02_what_lxml_would_take(empty_site, place, kind):
-    """Made here, not kept: 200,000 attributes, 100,000 levels, more than a MiB."""
+def test_row_02_what_lxml_would_accept(empty_site, place, kind):
+    """200,000 attributes, 100,000 levels, more than a MiB."""
     text = (HOSTILE / 'harmless.xml').read_text()
     more = {'deep': '<x>' * 100_000 + '</x>' * 100_000,
             'attributes': '<x ' + ' '.join(f'a{count}="1"' for count in range(200_000)) + '/>',
@@ -109,7 +109,7 @@ def test_row_02_what_lxml_would_take(empty_site, place, kind):
 
 
 def test_what_is_permitted_is_permitted_again():
-    """A permitted <domain> has nothing more to drop."""
+    """Nothing is dropped from a permitted <domain>."""
     author = etree.parse(HOSTILE / 'harmless.xml').find('frontend/domain')
     once = permit.permitted(author)
     assert etree.tostring(permit.permitted(once)) == etree.tostring(once)

@@ -1,4 +1,4 @@
-"""make install and uninstall, what is installed, and what the shells complete of it."""
+"""make install and uninstall, the installed tools, and completion by the shells."""
 import os
 import pty
 import re
@@ -19,7 +19,7 @@ TOOLS = sorted(os.listdir(ROOT / 'bin'))
 
 
 def make(*arguments, status=0):
-    """What make says, install's own output and errors, as text."""
+    """Run make; its output and errors as text."""
     done = subprocess.run(['make', '--no-print-directory', '-f', ROOT / 'Makefile',
                            *map(str, arguments)],
                           capture_output=True, check=False)
@@ -28,14 +28,14 @@ def make(*arguments, status=0):
 
 
 def files(folder):
-    """The files and links below a folder, as paths in it."""
+    """The paths of files and links below a folder."""
     return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_symlink()
             or not path.is_dir()}
 
 
 @pytest.fixture(scope='module')
 def prefix():
-    """Where it is installed, for the tests that change nothing of it."""
+    """An installation, for tests that do not change it."""
     folder = Path(tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH))
     folder.chmod(0o755)
     make('install', f'PREFIX={folder}')
@@ -44,7 +44,7 @@ def prefix():
 
 
 def environment(prefix, **others):
-    """What a login has that knows of the installation by its PATH alone."""
+    """The environment of a login that has the installation in its PATH."""
     return {'PATH': f'{prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': '/root', **others}
 
 
@@ -97,7 +97,7 @@ def test_staged_for_a_package_and_removed(tmp_path):
     assert 'absolute path' in make('install', 'PREFIX=here', status=2)
 
 
-def test_what_a_site_edited_stays(tmp_path):
+def test_files_that_a_site_edited_stay(tmp_path):
     edited = [tmp_path / 'etc/pragma_boot/site_conf.conf',
               tmp_path / 'share/pragma_boot/images/vcdb.txt']
     make('install', f'PREFIX={tmp_path}')
@@ -115,14 +115,14 @@ def test_what_a_site_edited_stays(tmp_path):
 
 @pytest.fixture
 def clusters(site):
-    """A site with an entry and two clusters, of which only the names are there."""
+    """A site with an entry and two clusters that are empty folders."""
     for name in ('alpha', 'beta'):
         (site.temp / 'clusters' / name).mkdir(parents=True)
     return site
 
 
 def completed(prefix, site, *words):
-    """What bash offers for the last of a command's words."""
+    """What bash offers for the last word of a command."""
     script = prefix / 'share/bash-completion/completions' / words[0]
     command = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
                '_pragma_boot "$1" "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"; '
@@ -152,7 +152,7 @@ def test_bash_completes_names(prefix, clusters):
         assert completed(prefix, clusters, tool, 'be') == ['beta']
     assert completed(prefix, clusters, 'pragma_boot', '--vcname', '') == [clusters.entry]
     assert completed(prefix, clusters, 'vc-list', '--path', '') == [clusters.entry]
-    # Files are bash's own to complete.
+    # bash itself completes files.
     assert completed(prefix, clusters, 'vc-check', '') == completed(prefix, clusters, 'vc-ssh',
                                                                     '-i', '') == ['']
 
@@ -166,7 +166,7 @@ def test_bash_completes_names_of_another_site(prefix, clusters, tmp_path):
 
 @pytest.fixture
 def zsh(prefix, clusters):
-    """What zsh makes of a line and a tab."""
+    """A function that types a line and a tab into zsh, and returns the new line."""
     need('zsh')
     child, terminal = pty.fork()
     if child == 0:

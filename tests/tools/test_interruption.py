@@ -34,7 +34,7 @@ def feed(running, document):
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_row_33_interrupted_staging_leaves_nothing(site, how):
-    # Enough to unpack that the signal comes in the middle.
+    # Large enough that the signal arrives before all is unpacked.
     raw = site.vc_in.parent / 'calit2-119-222.img.gz'
     with open(raw, 'wb') as file:
         subprocess.run(['gzip', '-1'], input=os.urandom(200 << 20), stdout=file, check=True)
@@ -51,7 +51,7 @@ def test_row_33_interrupted_staging_leaves_nothing(site, how):
 
 
 @pytest.mark.parametrize('delay', [0.05 * count for count in range(1, 13)])
-def test_row_28_killed_injection_is_made_good_by_a_re_run(site, delay):
+def test_row_28_a_killed_injection_works_again(site, delay):
     document = site.document(site.entry, 'vc-allocate')
     running = site.start('vc-inject')
     feed(running, document)
@@ -71,8 +71,8 @@ def test_row_28_killed_injection_is_made_good_by_a_re_run(site, delay):
 
 
 @pytest.mark.parametrize('delay', [0, 0.2, 0.5, 0.8, 1.1, 1.4, 1.7, 2.0, 2.5])
-def test_pragma_boot_that_is_ended_gives_all_back(quick, delay):
-    """SIGTERM at any moment: either the cluster is whole, or there is none of it."""
+def test_a_terminated_pragma_boot_removes_its_cluster(quick, delay):
+    """SIGTERM at any moment: the cluster is complete, or nothing of it is left."""
     running = quick.start('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key',
                           quick.key)
     while not handles(running.pid, signal.SIGTERM):
@@ -88,7 +88,7 @@ def test_pragma_boot_that_is_ended_gives_all_back(quick, delay):
         assert mine(quick) == [] and quick.clusters() == [] and mounts(quick) == []
 
 
-def test_a_signal_as_the_reservation_is_made_gives_it_back(quick):
+def test_a_signal_after_the_reservation_removes_it(quick):
     """All processes of the driver get SIGTERM when vc-allocate has finished its work."""
     copy = quick.folder / 'copy'
     shutil.copytree(ROOT / 'drivers', copy / 'drivers')

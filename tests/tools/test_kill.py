@@ -14,16 +14,16 @@ from lab.nodes import mine
 from lab.site import Site
 
 SITES = 4
-"""Sites at a time: ending a domain is mostly waiting."""
+"""Sites at a time: most of the time of a destroy is spent waiting."""
 
 KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
 STATUSES = {'KILL': (128 + 9,), 'TERM': (0, 130, 128 + 15)}
-"""What a tool may end with: what was done before the signal came is done, and Python that still
-begins ends at once."""
+"""The statuses of a tool after each signal. It may have finished before; SIGTERM ends a Python
+that still starts."""
 
 
 class Lives(Site):
-    """A site in which one cluster after another lives, with a folder of its own for TMPDIR."""
+    """A site for one cluster after another, with its own TMPDIR."""
 
     def __init__(self, folder, entry, image, ports):
         folder.mkdir()
@@ -45,8 +45,8 @@ class Lives(Site):
         return {**super().environment(), 'TMPDIR': str(self.folder / 'tmp')}
 
     def kill(self, how, step, tool, document):
-        """Run a tool and end it at a step, 0 for never; the last step's number, and its words."""
-        # Files, not pipes: what lives on of the tool keeps nobody waiting.
+        """Run a tool and kill it at a step, 0 for never; the number and text of the last step."""
+        # Files, not pipes: children that live on would keep a pipe open.
         with open(self.folder / 'out', 'wb') as out, open(self.folder / 'err', 'w+b') as err:
             done = subprocess.run(
                 [*KILL_AT, how, str(step), ROOT / 'bin' / tool, *map(str, self.tools[tool])],
@@ -62,7 +62,7 @@ class Lives(Site):
     def live(self, steps):
         """The life of a cluster; tools in ``steps`` are killed at (signal, step) and run again.
 
-        What is then there must be what was there in the first life, which nobody ends.
+        All that is there afterwards must equal the first life, in which no tool is killed.
         """
         for folder in ('temp', 'tmp'):
             shutil.rmtree(self.folder / folder, ignore_errors=True)
@@ -90,12 +90,12 @@ class Lives(Site):
         assert self.clusters() == [] and not found['domains'] and not found['processes']
 
     def images(self):
-        """The staged images, their mode and content."""
+        """The staged images with mode and content."""
         return {path.name: (path.stat().st_mode, hashlib.sha256(path.read_bytes()).digest())
                 for path in (self.temp / 'images').glob('*.raw')}
 
     def snapshot(self):
-        """All that there is of the site: files, domains, and what runs for it."""
+        """The state of the site: files, domains and processes."""
         assert settled(self), processes(self)
         files = sorted(str(path.relative_to(self.folder)) for folder in ('temp', 'tmp')
                        for path in (self.folder / folder).rglob('*'))
@@ -106,7 +106,7 @@ class Lives(Site):
 
 @pytest.fixture
 def sites(site, little_image):
-    """Sites that clusters live in at a time; each has ports of its own."""
+    """Several sites, each with its own ports."""
     found = [Lives(site.folder / str(count), f'{site.entry}-{count}', little_image, 251 + count)
              for count in range(SITES)]
     yield found
@@ -117,7 +117,7 @@ def sites(site, little_image):
 
 @pytest.mark.parametrize('ends', [40, pytest.param(400, marks=pytest.mark.long)])
 def test_row_22_28_a_killed_tool_runs_again_and_nothing_leaks(sites, ends):
-    """``ends`` in all, every other by SIGTERM; each tool's part is evenly spaced over its steps."""
+    """``ends`` kills in all, half of them by SIGTERM, evenly spaced over the steps of each tool."""
     need_fuse()
     done = subprocess.run([*KILL_AT, 'KILL', '0', '/bin/true'], capture_output=True, check=False)
     if done.returncode:

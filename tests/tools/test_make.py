@@ -73,7 +73,7 @@ def test_cluster_status_and_clean(site):
 
 
 def test_a_site_makefile_includes_ours(site):
-    """A cluster a target, from a makefile of the site's own."""
+    """A makefile of a site, with a target for each cluster."""
     (site.folder / 'Makefile').write_text(
         f'include {ROOT}/Makefile\n'
         f'physics: ; $(bin)/pragma_boot --vcname {site.entry} --name physics --dry-run '

@@ -1,4 +1,4 @@
-"""pragma_boot, and the driver contract that it calls (design section 3)."""
+"""pragma_boot, and the driver contract (pragma_boot-driver(7))."""
 import os
 import re
 import subprocess
@@ -65,7 +65,7 @@ def test_passes_the_shortage_of_a_driver_on(recorder):
     assert [call[0] for call in calls(recorder)] == ['fix_images', 'allocate']
 
 
-def test_gives_all_back_when_a_boot_fails(recorder):
+def test_removes_the_cluster_when_a_boot_fails(recorder):
     recorder.temp.mkdir()
     (recorder.temp / 'boot-fails').write_text('')
     line = recorder.fails('pragma_boot', '--vcname', recorder.entry, '--key', recorder.key)
@@ -130,7 +130,7 @@ def test_an_allocation_that_cannot_be_injected_gives_the_reservation_back(quick)
 
 
 def test_the_pipe_typed_in_a_shell_gives_the_same_cluster(quick):
-    """Same document, same domains, same files as by pragma_boot."""
+    """The document, domains and files equal those of pragma_boot."""
     def result():
         folder = quick.temp / 'clusters' / quick.entry
         document = re.sub(rb'(<key role="compute">)[^<]*', rb'\1',
@@ -170,7 +170,7 @@ def driver(site, name, *arguments, status=0):
 
 
 def test_kvm_driver_by_hand(quick):
-    """Each executable alone, with a temporary directory of its own."""
+    """Each executable by itself, with another temporary directory."""
     temp = quick.folder / 'by hand'
     folder = temp / 'clusters' / quick.entry
     driver(quick, 'fix_images', quick.vc_in, temp, 'frontend,compute')

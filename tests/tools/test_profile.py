@@ -1,6 +1,6 @@
 """Guest profiles: what they change in the staged copy of an image, and that nothing else changes.
 
-The images are made by hand, of the files that such systems leave, by mke2fs -d and debugfs.
+mke2fs -d and debugfs make the images, with the files that such systems have.
 """
 import hashlib
 import os
@@ -72,13 +72,13 @@ def debugfs(path, *commands, write=False):
 
 
 def use(site, path, kind='rocks6_client'):
-    """Make a raw image the one of both roles, for the guest profile ``kind``."""
+    """Use a raw image for both roles, with the guest profile ``kind``."""
     use_image(site, pack(path))
     site.vc_in.write_text(site.vc_in.read_text().replace('rocks6_client', kind))
 
 
 def stage(site, *arguments):
-    """What vc-stage does of the frontend: the image's path, its <change>s, and the process."""
+    """Stage the frontend's image: its path, its <change>s, and the CompletedProcess."""
     done = site.run('vc-stage', '--types', 'frontend', *arguments, input=parsed(site))
     image = staged(done.stdout)['frontend']
     return image.get('path'), [change.text for change in image.findall('change')], done
@@ -86,7 +86,7 @@ def stage(site, *arguments):
 
 @pytest.fixture
 def own_profile(site):
-    """Write a profile into a folder of the site's own, and have the entry ask for it."""
+    """Write a profile of the site, which the entry names."""
     folder = site.folder / 'profiles'
     folder.mkdir()
     with open(site.conf, 'a', encoding='utf-8') as conf:
@@ -142,7 +142,7 @@ def test_a_second_staging_gives_the_same_bytes(site):
                      hashlib.sha256(Path(result).read_bytes()).hexdigest()))
         for name in os.listdir(site.temp / 'images'):
             (site.temp / 'images' / name).unlink()
-        time.sleep(1.1)     # the file system's times are in seconds
+        time.sleep(1.1)     # the times of the file system are in seconds
     assert len(digests) == 1
 
 
@@ -210,7 +210,7 @@ def test_folders_and_devices_in_the_place_of_files(site, tmp_path, trap):
                                   'ifcfg-eth"', '<2>',
                                   'ifcfg-eth0\ndebugfs: ls -p ', 'ifcfg-eth$(id)', "ifcfg-eth'",
                                   '-f'])
-def test_a_name_that_is_no_plain_word_is_never_one_of_a_command(site, tmp_path, own_profile, name):
+def test_an_unsafe_name_is_never_part_of_a_command(site, tmp_path, own_profile, name):
     """The pattern matches them all, but only the plain name is used."""
     path = make_image(site.folder / 'old.img',
                       [(f'{SCRIPTS}/{name}', b'HWADDR=x\n'), (f'{SCRIPTS}/plain', b'HWADDR=x\n')])
@@ -228,7 +228,7 @@ def test_a_name_that_is_no_plain_word_is_never_one_of_a_command(site, tmp_path, 
     'remove /"a"',
     'remove /[a]', 'rm /a', '!touch /tmp/x', 'remove /-a',
 ])
-def test_refuses_a_line_that_is_none(site, own_profile, line):
+def test_refuses_a_wrong_line(site, own_profile, line):
     path = own_profile(f'# mine\nremove /a\n{line}\n')
     site.vc_in.write_text(site.vc_in.read_text().replace('rocks6_client', 'mine'))
     assert site.fails('vc-stage', input=parsed(site)) == \
@@ -287,8 +287,8 @@ def test_what_debugfs_did_not_do_is_noticed(site, monkeypatch):
     assert "'/etc/udev/rules.d/70-persistent-net.rules' does not read back as written" in line
 
 
-def test_a_full_file_system_is_no_half_mended_image(site):
-    """debugfs says nothing where there is no block left."""
+def test_a_full_file_system_leaves_no_image(site):
+    """debugfs prints nothing where no block is left."""
     path = make_image(site.folder / 'full.img',
                       [(f'{SCRIPTS}/ifcfg-eth0', b'HWADDR=x\n' + b'A=1\n' * 2000)])
     debugfs(path, f'ln /{SCRIPTS}/ifcfg-eth0 /root/other',
@@ -307,7 +307,7 @@ def test_a_full_file_system_is_no_half_mended_image(site):
     assert not [name for name in os.listdir(site.temp / 'images') if not name.endswith('.lock')]
 
 
-def test_profiles_of_ours_are_read(tmp_path):
+def test_our_profiles_are_valid(tmp_path):
     for name in os.listdir(profile.FOLDER):
         rules = profile.read(os.path.join(profile.FOLDER, name))
         assert bool(rules) == (name != 'generic')

@@ -1,4 +1,4 @@
-"""Clusters that come and go, killed at random, for minutes (soak.py)."""
+"""make soak: many clusters, and tools that are killed at random."""
 import subprocess
 import sys
 
@@ -9,7 +9,7 @@ from lab.needs import need_fuse
 
 
 @pytest.mark.long
-def test_all_is_at_the_end_as_at_the_start():
+def test_nothing_is_left_at_the_end():
     need_fuse()
     done = subprocess.run([sys.executable, '-m', 'lab.soak', '--clusters', '100'],
                           cwd=ROOT / 'tests',

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees, and that nothing else sees any of it."""
+"""Colours and progress on a terminal, and only there."""
 import fcntl
 import os
 import pty
@@ -19,7 +19,7 @@ CONTROL = re.compile(r'\x1b\[[0-9;]*[A-Za-z]|\r')
 
 def seen(site, tool, *arguments, input=b'', streams=('stderr',), columns=80, status=0,
          **environment):
-    """What is written to a terminal that some of a tool's streams are, the others being files."""
+    """The output on a terminal, which is some of a tool's streams; the others are files."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('4H', 24, columns, 0, 0))
     output = []
@@ -28,7 +28,7 @@ def seen(site, tool, *arguments, input=b'', streams=('stderr',), columns=80, sta
         try:
             while data := os.read(ours, 4096):
                 output.append(data)
-        except OSError:     # how Linux says that nobody has the other end any more
+        except OSError:     # on Linux: the other end is closed
             pass
 
     reader = threading.Thread(target=read)
@@ -50,7 +50,7 @@ def seen(site, tool, *arguments, input=b'', streams=('stderr',), columns=80, sta
 
 
 def drawings(output):
-    """The successive drawings of the line of progress, as they look."""
+    """The successive progress lines, without control sequences."""
     return [CONTROL.sub('', one) for one in output.split('\r\x1b[K')]
 
 
@@ -71,7 +71,7 @@ def test_staging_two_images_is_one_bar(site, large):
     assert shares == sorted(shares) and len(set(shares)) > 1
     assert max(map(len, lines)) < 80
     assert output.endswith('\r\x1b[K') and '\x1b[32m' in output
-    # Staged already: there is nothing to show.
+    # Staged already: no progress.
     assert CONTROL.sub('', seen(site, 'vc-stage', input=large)) == ''
 
 
@@ -104,8 +104,8 @@ def test_waiting_shows_how_many_and_how_long(site):
     assert "not ready after 2 s" in lines[-1] and lines[-1].endswith('\n')
 
 
-def test_what_is_no_terminal_sees_nothing_of_it(site, large):
-    """Nor does it where another stream is one."""
+def test_no_progress_without_a_terminal(site, large):
+    """Nor where only another stream is a terminal."""
     assert site.run('vc-stage', input=large).stderr == b''
     assert seen(site, 'vc-parse', input=large, streams=('stdout',)).replace('\n', '') == \
         large.decode().replace('\n', '')
@@ -130,7 +130,7 @@ def test_the_table_of_a_terminal(site):
 
 
 def test_pragma_boot_shows_progress_and_what_comes_next(site, large):
-    """Its driver's stderr is a pipe, and the tools that the driver calls draw all the same."""
+    """The driver's stderr is a pipe, but the tools that it calls draw on the terminal."""
     without_dependency(site)
     private = site.folder / 'user key'
     private.write_text('')

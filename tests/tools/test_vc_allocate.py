@@ -54,13 +54,13 @@ def test_dry_run_reserves_nothing(site, document):
     assert site.clusters() == []
 
 
-def test_no_cpus_is_a_frontend_alone(site, document):
+def test_no_cpus_make_a_frontend_without_compute_nodes(site, document):
     assert [node.get('role') for node in nodes(allocate(site, document, num_cpus=0).stdout)] \
         == ['frontend']
 
 
 def test_row_06_two_clusters_share_nothing(site):
-    """Whatever MAC and UUID their author wrote."""
+    """Although the author wrote the same MACs and UUIDs."""
     site.vc_in.write_text(re.sub("<mac address='[^']*'", "<mac address='7a:77:6e:40:00:07'", re.sub(
         '<memory>', '<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid><memory>',
         site.vc_in.read_text())))
@@ -93,7 +93,7 @@ def test_row_07_refuses_bad_names(site, document, name):
 
 
 @pytest.mark.parametrize('number', ['-1', '1e9', '1_0', '../..', '', '1.5', '٣', '99999999999'])
-def test_row_26_what_is_no_number_of_cpus(site, document, number):
+def test_row_26_wrong_numbers_of_cpus(site, document, number):
     line = site.fails('vc-allocate', f'--num-cpus={number}', input=document, status=2)
     assert '--num-cpus must be a whole number' in line
 
@@ -113,7 +113,7 @@ def test_row_25_pools_run_dry(site, document):
     assert len(site.clusters()) == 1
 
 
-def test_passes_over_a_port_that_somebody_listens_on(site, document):
+def test_skips_a_port_in_use(site, document):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('ssh_ports = 24600-24601\n')
     with socket.create_server(('127.0.0.1', 24600)):
@@ -134,7 +134,7 @@ def test_private_pool(site, document):
     ('10.1.0.0', '255.255.0.0'), ('10.1.255.255', '255.255.0.0'), ('127.0.0.1', '255.0.0.0'),
     ('224.0.0.1', '255.255.0.0'), ('169.254.1.1', '255.255.0.0'),
     ('255.255.255.1', '255.255.255.0')])
-def test_refuses_what_is_no_private_network(site, document, address, netmask):
+def test_refuses_wrong_private_networks(site, document, address, netmask):
     changed = document.replace(b'255.255.0.0', netmask.encode()).replace(b'10.1.1.1<',
                                                                          f'{address}<'.encode())
     assert 'line ' in site.fails('vc-allocate', '--num-cpus', 0, input=changed)
@@ -181,7 +181,7 @@ def test_row_24_twenty_at_once_on_pools_for_twelve(site, document):
     assert len(set(macs)) == len(macs) == 36 and len(names) == len(site.clusters()) == 12
 
 
-def test_an_allocation_that_was_killed_is_taken_over(site, document):
+def test_the_folder_of_a_killed_allocation_is_used_again(site, document):
     folder = site.temp / 'clusters' / 'killed'
     folder.mkdir(parents=True)
     (folder / '.document.xml.tmp').write_text('half')
@@ -190,6 +190,6 @@ def test_an_allocation_that_was_killed_is_taken_over(site, document):
 
 
 def test_a_message_is_one_line_that_a_terminal_shows(site, document):
-    """Whatever the word is that it tells of: no control character, no text from right to left."""
+    """Control characters and right-to-left text in a name are escaped."""
     line = site.fails('vc-allocate', '--num-cpus=1\r\x1b[2J\x85\u202e', input=document, status=2)
     assert line.isprintable() and r'\r\x1b[2J\x85\u202e' in line

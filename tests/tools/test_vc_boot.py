@@ -40,15 +40,15 @@ def test_domains_are_valid_for_libvirt(site, document, node):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_row_05_nothing_of_the_author_survives_unasked(site, document):
-    """Of the example: its emulator, MACs, bridges, image, VNC, tty, network boot, and its type."""
+def test_row_05_only_what_is_permitted_remains(site, document):
+    """The example's emulator, MACs, bridges, image, VNC, tty, network boot and type are gone."""
     domain = printed(site, document, 'frontend')
     output = etree.tostring(domain).decode()
     for gone in ('qemu-kvm', '7a:77:6e', 'eth0.2', 'eth1', 'img.gz', 'vnc', '/dev/pts', 'network'):
         assert gone not in output.replace('net-private', '').replace('net-public', ''), gone
     assert domain.get('type') == 'qemu'
     assert [domain.findtext('vcpu'), domain.findtext('memory')] == ['1', '1048576']
-    # And what was asked for: the board's flags, the disk's bus, the cards' model.
+    # Carried over: the features, the disk's bus, the model of the interfaces.
     assert [flag.tag for flag in domain.find('features')] == ['acpi', 'apic', 'pae']
     assert domain.find('devices/disk/target').attrib == {'dev': 'hda', 'bus': 'ide'}
     cards = [arg.get('value') for arg in domain.iter(f'{QEMU}arg') if 'mac=' in arg.get('value')]
@@ -82,7 +82,7 @@ def test_starts_resumes_and_cleans(site, document):
     before = virsh('domuuid', all_nodes(site)[0]), virsh('domid', all_nodes(site)[0])
     virsh('destroy', all_nodes(site)[2])
     assert 'stopped' in site.run('vc-status', site.entry).stdout.decode()
-    # What runs is left alone, what is stopped is started.
+    # What runs is not touched, what is stopped is started.
     assert b'<state>stopped' not in boot(site, document).stdout
     assert before == (virsh('domuuid', all_nodes(site)[0]), virsh('domid', all_nodes(site)[0]))
     for _ in range(2):
@@ -103,8 +103,8 @@ def test_two_at_once_start_each_node_once(site, document):
         assert 'paused' in facts and re.search('Persistent: +yes', facts), facts
 
 
-def test_shutdown_ends_by_force_what_does_not_stop(site, document):
-    """A paused guest hears no power button; its cluster stays, and starts again."""
+def test_shutdown_destroys_what_does_not_stop(site, document):
+    """A paused guest does not react to ACPI; its cluster stays, and can be started again."""
     output = boot(site, document).stdout
     done = site.run('vc-shutdown', '--timeout', 1, site.entry)
     assert sorted(lines(done.stderr)) == [
@@ -117,7 +117,7 @@ def test_shutdown_ends_by_force_what_does_not_stop(site, document):
 
 
 def test_a_domain_that_vanished_is_started_again(site, document):
-    """Somebody undefined it: it was never started, as far as anybody can tell."""
+    """A domain that somebody undefined counts as never started."""
     boot(site, document)
     name = f'{site.entry}-compute-1'
     virsh('destroy', name)
@@ -139,7 +139,7 @@ def test_only_the_named_nodes(site, document):
     assert "has no node 'x'" in site.fails('vc-boot', '--node', 'x', input=document)
 
 
-def test_domain_tells_its_cluster(site, document):
+def test_metadata_names_the_cluster(site, document):
     boot(site, document, '--node', 'frontend')
     mark = virsh('metadata', f'{site.entry}-frontend', 'urn:pragma_boot:node')
     assert f'cluster="{site.entry}"' in mark and 'name="frontend"' in mark
@@ -201,7 +201,7 @@ def test_dependency_on_readiness_has_a_bound(site):
     ('', "port 22 of 'frontend' does not answer after 1 s"),
     ("port='80'", "port 80 of 'frontend' cannot be reached from here")])
 def test_dependency_on_a_port_has_a_bound(site, port, output):
-    """A paused guest answers nobody, though QEMU takes the connection in its place."""
+    """QEMU accepts the connection, but a paused guest does not answer."""
     site.vc_in.write_text(site.vc_in.read_text().replace(
         "type='clock' value='300'", f"type='port' value='1' {port}"))
     document = site.document(site.entry, 'vc-inject')
@@ -215,7 +215,7 @@ def test_a_document_that_names_another_host_than_the_ledger(site, document):
 
 
 def test_status_of_many_clusters_asks_a_host_once(site):
-    """Whatever libvirt is asked goes through virsh, which is counted on its way."""
+    """All requests to libvirt go through virsh, whose calls are counted."""
     output = site.document(site.entry, 'vc-stage')
     for _ in range(12):
         site.run('vc-allocate', '--num-cpus', 0, input=output)
@@ -247,7 +247,7 @@ def test_row_31_a_host_that_does_not_answer(site, document):
     assert gone in site.run('vc-shutdown', '--timeout', 0, site.entry, status=1).stderr.decode()
     assert 'stays in the ledger' in site.fails('vc-clean', site.entry)
     assert site.clusters() == [site.entry]
-    # Gone for good: taken out of the settings.
+    # Removed from the settings.
     site.conf.write_text(text)
     done = site.run('vc-clean', site.entry)
     assert lines(done.stderr) == [(f"vc-clean: '{gone}' is not one of the site's hosts any more: "
@@ -264,7 +264,7 @@ def test_row_32_timeout_names_the_nodes_and_stops_nothing(site, document):
     assert mine(site) == all_nodes(site)
 
 
-def test_half_made_clusters(site, document):
+def test_incomplete_clusters(site, document):
     os.unlink(site.temp / 'clusters' / site.entry / 'document.xml')
     done = site.run('vc-status')
     assert f"cluster '{site.entry}' is incomplete" in done.stderr.decode()
@@ -284,7 +284,7 @@ def test_status_of_a_document(site, document):
 
 
 def test_acceleration_is_probed_by_running_something(site, document):
-    """The probe's guest ends by itself where KVM runs it; where it does not, one line says so."""
+    """The guest of the probe ends by itself if KVM works; otherwise there is one message."""
     site.conf.write_text(site.conf.read_text().replace('accel = tcg', 'accel = auto'))
     first = site.run('vc-boot', '--print', input=document)
     answer = (site.temp / 'accel').read_text().split()[-1]

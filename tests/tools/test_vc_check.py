@@ -1,4 +1,4 @@
-"""vc-check: for each requirement an image that meets it and one that does not."""
+"""vc-check: an image that meets each requirement, and one that does not."""
 import contextlib
 import gzip
 import hashlib
@@ -61,7 +61,7 @@ TITLES = ['the image is raw, or raw in .gz', *(one.title for one in (
     *partition.REQUIREMENTS, partition.CLEAN, *guest.REQUIREMENTS,
     *guest.drivers(['virtio'], ['virtio'])))]
 VITAL = len(partition.REQUIREMENTS) + 2
-"""What comes after these is not looked at where one of them fails."""
+"""Where one of these fails, later ones are not checked."""
 
 
 def raw(**options):
@@ -69,12 +69,12 @@ def raw(**options):
 
 
 def bare(table='type=83'):
-    """A disk with nothing in partition 1."""
+    """A disk with an empty partition 1."""
     return lambda site: disk(site, f'label: dos\nstart=1MiB, {table}\n')
 
 
 def put(site, name, *command):
-    """A disk with what a program writes into a file of 8 MiB as partition 1."""
+    """A disk whose partition 1 is a file of 8 MiB that a program has formatted."""
     need(command[0])
     path, part = disk(site, 'label: dos\nstart=1MiB, type=83\n'), site.folder / name
     part.write_bytes(bytes(8 << 20))
@@ -242,7 +242,7 @@ def test_says_what_a_vc_in_does_not_meet(site, packed, number, change, reason):
     if number in (2, 3):
         assert frontend[-1] == ('unseen', 'frontend', 'not checked: the content of its image')
     assert {result for result, of, _ in found if of == 'compute'} == {'ok'}
-    # As vc-parse says it.
+    # The message of vc-parse is the same.
     assert reason.split(': remove it')[0].split("'nothing")[0] in site.fails('vc-parse', site.vc_in)
 
 
@@ -267,7 +267,7 @@ def test_a_vc_in_that_is_not_valid(site, packed, change):
 
 
 def test_asks_for_the_drivers_that_the_vc_in_asks_for(site, packed):
-    """The example's disk is on IDE; the first card of the frontend is made another."""
+    """The example's disk is on IDE; the frontend's first interface gets another model."""
     found = check(site, vc_in(site, packed), status=0)
     assert ('ok', 'frontend', 'kernel 6.1.0 drives a disk on the bus ide') in found
     found = check(site, vc_in(site, packed, [("<model type='virtio' />", "<model type='rtl8139'/>"),
@@ -277,7 +277,7 @@ def test_asks_for_the_drivers_that_the_vc_in_asks_for(site, packed):
         ('frontend', 'kernel 6.1.0 has no 8139cp or 8139too for a network interface rtl8139')]
 
 
-def test_one_image_of_both_roles_is_looked_at_once(site, packed):
+def test_one_image_of_both_roles_is_checked_once(site, packed):
     path = vc_in(site, packed, [('hosted-vm-0-0-1.img.gz', 'calit2-119-222.img.gz')])
     found = check(site, path, status=0)
     assert [text for _, of, text in found if of == 'both'][1:5] == [
@@ -287,13 +287,13 @@ def test_one_image_of_both_roles_is_looked_at_once(site, packed):
     assert len(found) == 1 + 2 * len(vcin.REQUIREMENTS) + len(TITLES)
 
 
-def test_the_tables_of_drivers_are_of_all_that_is_permitted():
+def test_the_drivers_of_all_permitted_devices_are_known():
     from pragma_boot.document import permit
     assert guest.BUSES.keys() == permit.DISK_BUSES.keys()
     assert guest.CARDS.keys() == permit.CARDS.keys()
 
 
-def test_folders_that_are_links_count_as_what_they_lead_to(site):
+def test_links_to_folders_are_followed(site):
     path = guest_image(site.folder / 'image.img', without=['usr/local/sbin/pragma-guest'])
     assert check(site, path)[7][0] == 'failed'
     (site.folder / 'program').write_bytes(b'#!/usr/bin/python3')
@@ -304,7 +304,7 @@ def test_folders_that_are_links_count_as_what_they_lead_to(site):
     assert check(site, path, status=0)
 
 
-def test_another_file_system_is_not_looked_into(site):
+def test_another_file_system_is_not_read(site):
     found = check(site, put(site, 'minix', 'mkfs.minix'))
     assert found[5][0] == 'ok' and 'libguestfs' in found[5][2]
     assert {result for result, _, _ in found[6:]} == {'unseen'}
@@ -336,7 +336,7 @@ def test_needs_no_root_and_leaves_nothing(site, public_tree, pack_it):
 
 @pytest.mark.parametrize('mode', [0o600, 0o644])
 def test_as_root_the_file_stays_as_it_is(site, mode):
-    """Programs that read it are nobody's then: what others may not read is looked at in a copy."""
+    """Programs read it as nobody: a file that others cannot read is checked in a copy."""
     path = guest_image(site.folder / 'image.img')
     path.chmod(mode)
     before = path.stat()
@@ -347,7 +347,7 @@ def test_as_root_the_file_stays_as_it_is(site, mode):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_of_one_that_was_ended(site, number, monkeypatch):
+def test_nothing_is_left_after_a_signal(site, number, monkeypatch):
     scratch = site.folder / 'scratch'
     scratch.mkdir()
     source = site.folder / 'large.img.gz'

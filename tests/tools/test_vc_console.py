@@ -1,4 +1,4 @@
-"""vc-console: what nodes write to their consoles, as it is and as it grows."""
+"""vc-console: shows the console logs of nodes, and follows them."""
 import os
 import pty
 import shutil
@@ -11,20 +11,20 @@ from lxml import etree
 
 from lab.nodes import boot, virsh
 from lab.site import lines
-from pragma_boot.engine import console, storage
+from pragma_boot.engine import console, volume
 from pragma_boot.engine.registry import Engines
 from pragma_boot.system.settings import Settings
 
 
 @pytest.fixture
 def log(site):
-    """The console log of a frontend, that was never started."""
+    """The console log of a frontend that was never started."""
     site.document(site.entry, 'vc-inject', 0)
     return site.temp / 'clusters' / site.entry / 'frontend.console.log'
 
 
 def until(what):
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + 60
     while not what():
         assert time.monotonic() < deadline
@@ -61,7 +61,7 @@ def test_names_a_node_that_is_not_there(site, log):
 
 
 def test_follows_until_the_node_ends(site):
-    """The guest is paused, and what it would write is written here."""
+    """The guest is paused; the test writes to its log."""
     boot(site, site.document(site.entry, 'vc-inject', 0))
     log = site.temp / 'clusters' / site.entry / 'frontend.console.log'
     running, output = site.start('vc-console', site.entry), []
@@ -94,10 +94,10 @@ COMMANDS = {
     b'a\x07\x08\x0e\x7f\tb': b'a\tb', b'\xc2\x9b31m \xc3\xa9': '31m \u00e9'.encode(),
     b'a\rb': b'ab',
     b'\x1bP+q544e\x1b\\x\x1bc\x1b(B': b'x', b'cut \x1b': b'cut ', b'end': b'end'}
-"""What a guest may write, and what a person sees of it."""
+"""The output of a guest, and what is shown of it."""
 
 
-def test_nothing_commands_a_terminal(site, log):
+def test_control_sequences_are_removed(site, log):
     log.write_bytes(b''.join(said + b'\r\n' for said in COMMANDS))
     ours, theirs = pty.openpty()
     with os.fdopen(ours, 'rb', buffering=0) as screen:
@@ -108,7 +108,7 @@ def test_nothing_commands_a_terminal(site, log):
 
 
 def test_a_console_that_is_a_volume_of_a_pool(site):
-    """As QEMU makes it grow, behind libvirt's back."""
+    """It grows as with QEMU, without libvirt."""
     folder, name = site.folder / 'pool', site.entry
     folder.mkdir()
     shutil.chown(folder, 'libvirt-qemu')
@@ -116,7 +116,7 @@ def test_a_console_that_is_a_volume_of_a_pool(site):
     host.virsh('pool-create-as', name, 'dir', '--target', str(folder))
     try:
         node = etree.fromstring(site.document(site.entry, 'vc-inject', 0)).find('cluster/node')
-        place = storage.Pool(host, name)
+        place = volume.Pool(host, name)
         tail = place.tail(node)
         assert tail.read() == b''
         place.empty_console(node)

@@ -1,4 +1,4 @@
-"""vc-graph: a document as Graphviz draws it, by Graphviz's own word."""
+"""vc-graph: a document as Graphviz reads and draws it."""
 import json
 import subprocess
 from xml.etree import ElementTree
@@ -15,7 +15,7 @@ DOCUMENT = (DATA / 'vc-boot-out.xml').read_text().replace('@SITE@', '/site').rep
 
 
 def dot(output, form):
-    """What Graphviz makes of a graph, of which it must not complain."""
+    """The output of Graphviz for a graph; it must print no warning."""
     need('dot')
     done = subprocess.run(['dot', f'-T{form}'], input=output, capture_output=True, check=True)
     assert not done.stderr
@@ -23,12 +23,12 @@ def dot(output, form):
 
 
 def drawn(site, document):
-    """The graph of a document, as Graphviz read it: its objects and edges."""
+    """The objects and edges that Graphviz reads from the graph of a document."""
     return json.loads(dot(site.run('vc-graph', input=document.encode()).stdout, 'json'))
 
 
 def texts(output):
-    """The words of a picture."""
+    """The texts in a picture."""
     return [element.text for element in ElementTree.fromstring(output).iter()
             if element.tag.endswith('text')]
 
@@ -66,7 +66,7 @@ def test_what_was_never_started_is_white(empty_site):
                          ['a"b', 'a\\', r'\N \G \" \\"', '"]; n9 [label="x', '&lt;&amp;#65;',
                                   '<b>x</b>', 'two\nlines', '}', 'caf\u00e9 // /* #'])
 def test_names_are_quoted(empty_site, host):
-    """Of what a document can hold only hosts are free; nothing of them is read as DOT."""
+    """A host is the only free text in a document; Graphviz reads none of it as DOT."""
     root = ElementTree.fromstring(DOCUMENT)
     for node in root.iterfind('cluster/node'):
         node.set('host', host)

@@ -39,8 +39,8 @@ def test_each_disk_has_its_own_vc_out(site, document):
 
 
 @pytest.mark.parametrize('kind, keys', [('ext4', 1), ('ext4', 200), ('ext2', 200)])
-def test_copies_of_a_disk_are_as_good_as_it(site, kind, keys):
-    """Compute nodes from the second on: names of one more letter, content of many blocks."""
+def test_copies_of_a_disk_are_sound(site, kind, keys):
+    """Of names with one more letter, and of content in many blocks."""
     path = make_image(site.folder / 'other.img', mkfs=('mke2fs', '-t', kind, '-b', '1024'))
     use_image(site, pack(path))
     site.key.write_text(''.join(f'{site.key.read_text().strip()}{count}\n'
@@ -61,22 +61,22 @@ def test_copies_of_a_disk_are_as_good_as_it(site, kind, keys):
     assert processes(site) == [] and mounts(site) == []
 
 
-def test_leaves_what_is_there_alone(site, document):
+def test_existing_disks_stay_unchanged(site, document):
     output = site.run('vc-inject', input=document).stdout
 
     def look():
-        """Not at the time of access, which a reader sets."""
+        """Without the time of access, which reading changes."""
         found = {path: os.stat(path) for path in disks(output).values()}
         return {path: (one.st_ino, one.st_size, one.st_mode, one.st_mtime_ns, one.st_ctime_ns)
                 for path, one in found.items()}
     before = look()
-    # The document of before, too: a guest's own data is in those disks by now.
+    # The earlier document, too: the disks may hold a guest's data.
     for again in (output, document):
         assert site.run('vc-inject', input=again).stdout == output
     assert look() == before
 
 
-def test_makes_a_half_made_disk_anew(site, document):
+def test_an_incomplete_disk_is_made_again(site, document):
     folder = site.temp / 'clusters' / site.entry
     (folder / 'compute-0.qcow2').write_bytes(b'half')
     (folder / '.compute-1.qcow2.tmp').write_bytes(b'half')
@@ -98,7 +98,7 @@ def test_row_18_19_refuses_images_with_traps(site, harm, reason):
     document = site.document(site.entry, 'vc-allocate')
     assert reason in site.fails('vc-inject', input=document)
     folder = site.temp / 'clusters' / site.entry
-    # Compute nodes that were done before the frontend was refused are whole, and stay.
+    # Disks of compute nodes that were made before the frontend was refused stay.
     assert set(os.listdir(folder)) - {'compute-0.qcow2', 'compute-1.qcow2'} == {'document.xml',
                                                                                 'id_ed25519'}
     assert processes(site) == [] and mounts(site) == []
@@ -145,8 +145,8 @@ def test_row_30_without_the_staged_image_or_the_reservation(site, document):
 
 
 @pytest.mark.guest
-def test_row_19_20_libguestfs_writes_what_debugfs_may_not(site):
-    """A file system with a feature outside the list: the appliance, a guest of its own."""
+def test_row_19_20_libguestfs_writes_what_debugfs_cannot(site):
+    """A file system with a feature outside the list: the appliance of libguestfs."""
     need('guestfish')
     path = make_image(site.folder / 'inline.img', [('etc/shadow', b'secret')], size='48M',
                       mkfs=('mke2fs', '-t', 'ext4', '-O', 'inline_data'))
@@ -156,7 +156,7 @@ def test_row_19_20_libguestfs_writes_what_debugfs_may_not(site):
     output = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 0)).stdout
     disk = disks(output)['frontend']
     assert inside(disk, 'cat', '/root/vc-out.xml') == site.run('vc-out', input=output).stdout
-    # debugfs pads what lies in the inode.
+    # debugfs pads content in the inode.
     assert inside(disk, 'cat', '/etc/shadow').rstrip(b'\0') == b'secret'
     assert b'Mode:  0600' in inside(disk, 'stat', '/root/vc-out.xml')
     assert inside(disk, 'cat', '/root/.ssh/id_ed25519').startswith(b'-----BEGIN')

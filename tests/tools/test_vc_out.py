@@ -27,7 +27,7 @@ def test_both_generations_of_frontends(site, document):
     vc_out = etree.fromstring(site.run('vc-out', input=document).stdout)
     check_older(vc_out, OLDER_FRONTEND)
     check_newer(vc_out, 'frontend')
-    # By this a guest knows that it is no compute node.
+    # A guest recognizes a compute node by this element.
     assert vc_out.find('compute/private') is None
 
 
@@ -40,7 +40,7 @@ def test_both_generations_of_compute_nodes(site, document):
 
 @pytest.mark.parametrize('role, node', [('frontend', 'frontend'), ('compute', 'compute-0')])
 def test_carries_all_that_the_examples_do(site, document, role, node):
-    """Every element and attribute of the examples' is in ours, in the same order."""
+    """Every element and attribute of the examples is in ours, in the same order."""
     example = etree.parse(DATA / f'vc-out-{role}.xml').getroot()
     ours = etree.fromstring(site.run('vc-out', '--node', node, input=document).stdout)
 

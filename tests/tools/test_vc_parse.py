@@ -118,7 +118,7 @@ def test_file_outside_the_database_has_no_name(site):
 
 @pytest.mark.parametrize('hidden', ['<!-- -->', '<?target data?>'])
 def test_row_04_comments_change_no_value(site, hidden):
-    """Half a word before a comment is not the word."""
+    """A part of a word before a comment is not the word."""
     text = site.vc_in.read_text()
     plain = etree.fromstring(site.document(site.entry, 'vc-allocate', 2))
     site.run('vc-clean', site.entry)

@@ -1,4 +1,4 @@
-"""vc-ssh: what it makes ssh do, by ssh's own word; a real login is in test_examples.py."""
+"""vc-ssh: the options that ssh gets; a real login is in guests/test_examples.py."""
 import os
 import re
 import shlex
@@ -16,7 +16,7 @@ KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILsecFI6gt2gjlsMdQr4Dm9BHVAsQoM4aY67K
 
 @pytest.fixture
 def folder(site):
-    """The folder of a cluster whose frontend and first compute node have said their host keys."""
+    """The folder of a cluster whose frontend and first compute node have reported host keys."""
     site.cluster_document = site.document(site.entry, 'vc-inject')
     folder = site.temp / 'clusters' / site.entry
     for node in ('frontend', 'compute-0'):
@@ -26,7 +26,7 @@ def folder(site):
 
 
 def becomes(site, *arguments, status=0):
-    """The words that ssh was called with, in the place of which a program of ours tells them."""
+    """The arguments of ssh; a program that prints them takes its place."""
     programs = site.folder / 'a bin'
     programs.mkdir(exist_ok=True)
     (programs / 'ssh').write_text('#!/bin/sh\nprintf "%s\\n" "$@"\ntrap "" PIPE\nexit 7\n')
@@ -39,13 +39,13 @@ def becomes(site, *arguments, status=0):
 
 
 def understood(words):
-    """What the real ssh makes of its words: its options by their names, in lower case."""
+    """The options that the real ssh derives from arguments, by lower-case names."""
     need('ssh')
     done = subprocess.run(['ssh', '-G', '-F', 'none', *words], capture_output=True, check=True)
     return dict(line.partition(' ')[::2] for line in lines(done.stdout))
 
 
-def test_logs_in_with_the_keys_of_the_console_alone(site, folder):
+def test_accepts_only_host_keys_from_the_console(site, folder):
     output = understood(becomes(site, site.entry))
     assert output['stricthostkeychecking'] == 'true'
     assert output['hostkeyalias'] == f'frontend.{site.entry}'
@@ -68,12 +68,12 @@ def test_a_private_key_of_the_users_in_a_folder_with_odd_names(site, folder):
     key.write_text('')
     output = understood(becomes(site, '-i', key, site.entry))
     assert output['identitiesonly'] == 'yes'
-    # As ssh expands it when it reads the file.
+    # ssh expands it when it reads the file.
     assert output['identityfile'].replace('%%', '%') == str(key)
     assert 'No such file' in site.fails('vc-ssh', '-i', '/nonexistent', site.entry)
 
 
-def test_a_command_is_no_option_of_ours_or_of_sshs(site, folder):
+def test_a_command_is_never_an_option(site, folder):
     words = becomes(site, site.entry, 'ls', '-h', '--version', '--node', 'a b')
     assert words[-6:] == ['--', 'ls', '-h', '--version', '--node', 'a b']
     for arguments in (['-oProxyCommand=x'], ['--', '-oProxyCommand=x']):
@@ -106,7 +106,7 @@ def test_a_frontend_on_another_host_is_reached_by_a_jump(site, folder):
     assert understood(becomes(site, site.entry))['proxyjump'] == 'root@node1'
 
 
-def test_a_key_that_was_not_said(site, folder):
+def test_a_host_key_that_was_not_reported(site, folder):
     for said in ('', 'pragma_boot: ready frontend\n', f'echo pragma_boot: hostkey frontend {KEY}\n',
                  'pragma_boot: hostkey frontend * ssh-ed25519 AAAA\n',
                  'pragma_boot: hostkey frontend ssh-ed25519\n',
@@ -117,7 +117,7 @@ def test_a_key_that_was_not_said(site, folder):
         assert not (folder / 'frontend.known_hosts').exists()
 
 
-def test_is_kept_until_the_node_is_started_again(site, folder):
+def test_a_host_key_is_kept_until_the_node_is_started_again(site, folder):
     becomes(site, site.entry)
     (folder / 'frontend.console.log').write_text('')
     becomes(site, site.entry)
@@ -136,7 +136,7 @@ def test_names_a_node_that_is_not_there(site, folder):
     assert "has no node 'compute-9'" in site.fails('vc-ssh', '--node', 'compute-9', site.entry)
 
 
-def test_help_is_ours_before_the_name_alone(site, folder):
+def test_help_before_the_name(site, folder):
     assert site.run('vc-ssh', '-v', '--help').stdout.startswith(b'vc-ssh: log in')
 
 

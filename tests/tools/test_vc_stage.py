@@ -19,7 +19,7 @@ def test_unpacks_whole_sparse_and_read_only(site, little_image):
     image = staged(site.run('vc-stage', input=parsed(site)).stdout)['frontend']
     with open(image.get('path'), 'rb') as raw:
         there = raw.read()
-    # Mended as the profile rocks6_client says: one directory entry and what hangs on it.
+    # The profile rocks6_client removed one file, so its directory entry and blocks differ.
     source = gzip.decompress(little_image.read_bytes())
     assert len(there) == len(source) == int(image.get('size'))
     found = os.stat(image.get('path'))
@@ -61,12 +61,12 @@ def test_again_does_nothing_and_a_changed_source_is_noticed(site):
     assert site.run('vc-stage', input=parsed(site)).stdout == first
     assert os.stat(path) == made
     changed = pack(make_image(site.folder / 'changed.img', [('etc/changed', b'')]))
-    # Older than the staged copy, as cp -p or rsync leave it: no rule of times would see it.
+    # Older than the staged copy, as after cp -p or rsync: comparing times would miss it.
     os.utime(changed, (1, 1))
     use_image(site, changed)
     os.utime(site.vc_in.parent / 'calit2-119-222.img.gz', (1, 1))
     second = staged(site.run('vc-stage', input=parsed(site)).stdout)['frontend'].get('path')
-    # What a running guest may have open stays as it was.
+    # A running guest may have the old file open.
     assert second != path and os.stat(path) == made
 
 
@@ -166,7 +166,7 @@ def test_row_16_refuses_unsound_file_systems(site, commands, reason):
 
 def test_row_17_replays_the_journal_of_the_copy(site):
     path = make_image(site.folder / 'crashed.img', [('etc/hostname', b'old\n')])
-    # Journal an empty transaction and leave it: the superblock then needs recovery.
+    # Write a transaction to the journal: the superblock then needs recovery.
     harm(path, 'journal_open', 'journal_write -b 14000 /dev/zero', 'journal_close')
     assert 'needs_recovery' in superblock(path)
     use_image(site, pack(path))
@@ -189,6 +189,6 @@ def test_zlib_is_not_gzip(site):
 
 @pytest.mark.parametrize('gone', [b' file=', b'<source file='])
 def test_a_document_whose_image_is_not_named(site, gone):
-    """As an editor of documents may leave it."""
+    """A user may have edited the document."""
     changed = parsed(site).replace(gone, gone.replace(b'file', b'elif'))
     assert 'has no image file for a frontend: run vc-parse' in site.fails('vc-stage', input=changed)

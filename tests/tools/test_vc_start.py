@@ -7,7 +7,7 @@ from lab.site import lines
 
 @pytest.fixture
 def stopped(site):
-    """A cluster with disks none of whose nodes runs."""
+    """A cluster with disks, of which no node runs."""
     without_dependency(site)
     site.document(site.entry, 'vc-inject')
     return site

@@ -1,4 +1,4 @@
-"""Properties of the pure part of allocation: packing and placement."""
+"""Properties of packing and placement, the pure part of allocation."""
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +56,7 @@ def test_spread_is_exact_within_limits_and_takes_the_fewest_nodes_that_fit(
                                           lambda cpus: least + (cpus - 1) * step, free)
     except Shortage as error:
         assert f'{num_cpus + 1} CPUs' in str(error) and 'free on' in str(error)
-        # Nothing of this site would do, not even nodes of one CPU each.
+        # This site has no room, not even for nodes of one CPU each.
         assert allocation.place([(1, 1)] + [(1, least)] * num_cpus, free) is None
         return
     computes = nodes[1:]

@@ -1,4 +1,4 @@
-"""What a guest's serial console tells of it."""
+"""What guests report on their serial consoles."""
 
 import pytest
 
@@ -15,15 +15,15 @@ from pragma_boot.engine import console
     (b'echo pragma_boot: ready compute-0\n', {}),
     (b'pragma_boot: ready\xff\n' + bytes(100), {}),
 ])
-def test_said(log, output):
+def test_reports(log, output):
     assert console.reports(log) == output
 
 
-def test_said_before_virtlogd_began_another_file(tmp_path):
+def test_reports_in_a_rotated_log(tmp_path):
     (tmp_path / 'compute-0.console.log.0').write_bytes(b'pragma_boot: ready compute-0\n')
     (tmp_path / 'compute-0.console.log').write_bytes(b'later')
     assert console.reports(console.read(tmp_path / 'compute-0.console.log')) == {'ready': ''}
 
 
-def test_nothing_is_said_without_a_log(tmp_path):
+def test_nothing_is_reported_without_a_log(tmp_path):
     assert console.reports(console.read(tmp_path / 'compute-0.console.log')) == {}

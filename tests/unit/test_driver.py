@@ -45,7 +45,7 @@ def test_boots_the_frontend_first_and_jobs_of_the_others_at_a_time(driver, tmp_p
     assert most == jobs
 
 
-def test_where_one_fails_those_that_run_are_ended(driver, tmp_path, capsys):
+def test_a_failure_terminates_those_that_run(driver, tmp_path, capsys):
     with pytest.raises(Said) as failure:
         driver(FAILING).boot([(name, 'host') for name in ('one', 'two', 'three')], str(tmp_path),
                              'vc-out.xml', 2)

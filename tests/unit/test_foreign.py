@@ -55,7 +55,7 @@ def test_a_wrong_vc_out_is_refused(tmp_path, number):
 @pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, lambda path: os.symlink('/dev/zero', path)])
 def test_what_is_no_file_is_refused(tmp_path, make):
     make(tmp_path / 'vc-out.xml')
-    with pytest.raises(Failure, match="vc-out.xml' is not a regular file"):
+    with pytest.raises(Failure, match=r"vc-out\.xml' is not a regular file"):
         foreign.read(str(tmp_path / 'vc-out.xml'))
     with pytest.raises(Failure, match='No such file'):
         foreign.read(str(tmp_path / 'none.xml'))

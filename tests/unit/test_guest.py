@@ -1,4 +1,4 @@
-"""images/guest: the program that sets a node up, and what installs it."""
+"""images/guest: the program that sets up a node, and its installation."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def configure(root, name):
 
 
 def add_interfaces(root, interfaces):
-    """Have ROOT's /sys list the interfaces, name to MAC, in this order of the kernel's."""
+    """Make /sys below ROOT list interfaces, MACs by names, in the kernel's order."""
     for index, (name, mac) in enumerate(interfaces.items(), 2):
         folder = root / "sys/class/net" / name
         folder.mkdir(parents=True)
@@ -304,7 +304,7 @@ def namespaces_missing():
     return "" if subprocess.run(command, capture_output=True).returncode == 0 else "cannot unshare"
 
 
-# A root of its own, with this machine's programs read-only in it: what is not there cannot be hurt.
+# Another root, with this machine's programs read-only: nothing else can be damaged.
 IN_NAMESPACES = """set -eu
 mount --make-rprivate /
 mkdir -p root/etc root/root root/var/lib root/run root/tmp root/dev root/sys root/stubs
@@ -353,7 +353,7 @@ def test_network_for_real(tmp_path):
 
 @pytest.fixture
 def system(tmp_path):
-    """A folder that looks enough like an unpacked system."""
+    """A folder that resembles an unpacked system."""
     (tmp_path / "usr/bin").mkdir(parents=True)
     (tmp_path / "usr/bin/python3").touch()
     return tmp_path
@@ -384,7 +384,7 @@ def test_install_again_changes_nothing(system):
     assert snapshot(system) == before
 
 
-def test_install_refuses_what_is_no_system(tmp_path):
+def test_install_refuses_a_folder_without_a_system(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         done = install(folder)
         assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""images/debian: what can be seen of the recipe without building the image."""
+"""images/debian: the recipe, as far as it can be tested without building an image."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Names: one rule, the same in the code, in the schema of documents and in the guest part."""
+"""The rule for names is the same in the code, in the schema and in the guest part."""
 import importlib.machinery
 import importlib.util
 import re
@@ -50,7 +50,7 @@ def test_one_rule(name):
     valid = bool(names.PATTERN.fullmatch(name))
     element = etree.Element('a')
     element.text = name
-    # The schema's token is stripped of white space, which no attribute of ours keeps.
+    # The schema's token ignores white space at both ends, which no attribute of ours has.
     if name == name.strip():
         assert SCHEMA.validate(element) == valid
     assert (len(name) <= 63 and bool(GUEST.NAME.fullmatch(name))) == valid

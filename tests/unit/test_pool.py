@@ -1,4 +1,4 @@
-"""The pools of a site: what each cluster gets, and what is said of one that is empty or no pool."""
+"""The pools of a site: what a cluster gets, and messages for empty and wrong pools."""
 import ipaddress
 
 import pytest
@@ -88,14 +88,14 @@ def test_public_addresses_are_given_once_with_their_names():
     {'public_ips': '192.0.2.1 gateway.example.org'}, {'public_ips': '192.0.3.10 elsewhere'},
     {'public_ips': '192.0.2.255 broadcast'}, {'public_ips': '192.0.2.9 a, 192.0.2.9 b'},
     {'netmask': '255.0.255.0'}, {'gateway': ''}])
-def test_refuses_what_is_no_pool_of_public_addresses(values):
+def test_refuses_wrong_public_addresses(values):
     with pytest.raises(Failure, match=r'site_conf\.conf: ') as found:
         pool.public(bridged(**values), NOTHING)
     assert not isinstance(found.value, Shortage)
 
 
 @pytest.mark.parametrize('vlans', ['0-3', '1-4095', '9-8', '1', 'x-y', '100-'])
-def test_refuses_what_is_no_range_of_vlans(vlans):
+def test_refuses_wrong_ranges_of_vlans(vlans):
     with pytest.raises(Failure, match='vlans must be a range'):
         pool.vlan(settings(vlans=vlans), NOTHING)
 
@@ -122,7 +122,7 @@ def test_clusters_on_one_bridge_have_subnets_that_differ():
     ({'hosts': 'qemu+ssh://a/system qemu+ssh://b/system'}, 'bridge:NAME or ovs:NAME where'),
     ({'accel': 'xen'}, 'one of auto, kvm, tcg')])
 def test_refuses_settings(values, word):
-    """Each is checked where it is used."""
+    """Settings are checked where they are used."""
     with pytest.raises(Failure, match=word):
         site = settings(**values)
         attachment.choose(site, 'private_network')

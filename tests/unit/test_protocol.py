@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pragma_boot.engine import protocol, registry, storage
+from pragma_boot.engine import protocol, registry, storage, volume
 
 ENGINES = [registry.LIBVIRT, registry.EXTERNAL, *registry.KINDS.values()]
-STORAGES = [storage.Shared, storage.WithInstances, storage.Elsewhere, storage.Pool]
+STORAGES = [storage.Shared, storage.WithInstances, storage.Elsewhere, volume.Pool]
 
 
 def members(declared):

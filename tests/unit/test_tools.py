@@ -1,4 +1,4 @@
-"""lib/tools.tsv, the one list of tools: what is made from it, and what must agree with it."""
+"""lib/tools.tsv, the one list of tools, and all that must agree with it."""
 import csv
 import os
 import re
@@ -35,7 +35,7 @@ def test_the_summary_is_that_of_the_tool_and_its_page(tool):
      '.It Xr {tool} 1\n{summary}\n'),
 ])
 def test_tables_are_made_from_it(request, path, begin, end, row):
-    """By pytest --regenerate."""
+    """pytest --regenerate writes them."""
     text = (ROOT / path).read_text(encoding='utf-8')
     table = begin + ''.join(row.format(**tool) for tool in TOOLS) + end
     if request.config.getoption('--regenerate'):

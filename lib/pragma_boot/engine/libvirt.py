@@ -13,7 +13,7 @@ from ..image import injection
 from ..system import process, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import domain, probe, session, storage
+from . import domain, probe, session, storage, volume
 from .domain import METADATA
 from .protocol import (
     ACTIVE,
@@ -160,7 +160,7 @@ class Libvirt:
             _, pool = self._settings.kind('storage', ('shared', 'pool:'))
         else:
             pool = node.xpath('string(disk/@pool)')
-        return storage.Pool(self, pool) if pool else storage.Shared(self, ledger)
+        return volume.Pool(self, pool) if pool else storage.Shared(self, ledger)
 
     def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
                    console: str, started: float) -> etree._Element:

@@ -84,7 +84,7 @@ def _check_image(path: str, domains: dict[str, etree._Element], maximum: int, fo
         if not checklist.run(of, [readable], None, names):
             checklist.skip(of, [one.title for one in [*disk, *inside]])
             return
-        look = partition.Look(stack.enter_context(confinement.lent(raw[0])),
+        look = partition.Look(stack.enter_context(confinement.opened(raw[0])),
                               os.path.getsize(raw[0]), f"image '{path}'")
         if not checklist.run(of, disk, look, names):
             checklist.skip(of, [one.title for one in inside])

@@ -121,16 +121,16 @@ def exported(path: str, format: str, partition: Partition, scratch: str,
         nodes.append('driver=raw,node-name=partition,file=disk,'
                      f'offset={partition.offset},size={partition.length}')
         for descriptor in (image, folder):
-            stack.enter_context(confinement.shared(descriptor))
+            stack.enter_context(confinement.group_access(descriptor))
         with open(os.path.join(scratch, EXPORT), 'wb'):
             pass
         export = f'type=fuse,id=export,node-name=partition,writable=on,mountpoint={EXPORT}'
         argv = ['qemu-storage-daemon', *(word for node in nodes for word in ('--blockdev', node)),
                 '--export', export]
         daemon = stack.enter_context(
-            process.daemon(argv, subject, confinement.apart(limit), descriptors, scratch))
+            process.daemon(argv, subject, confinement.isolate(limit), descriptors, scratch))
         _wait_for(daemon, subject)
-        yield confinement.Confined(EXPORT, confinement.beside(daemon.pid, limit))
+        yield confinement.Confined(EXPORT, confinement.enter(daemon.pid, limit))
 
 
 @contextlib.contextmanager

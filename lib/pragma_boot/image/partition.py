@@ -86,7 +86,7 @@ def find(path: str, source: str) -> Partition:
 
     Raises Failure where it is missing, lies outside the image, or cannot be a root file system.
     """
-    with confinement.lent(path) as image:
+    with confinement.opened(path) as image:
         look = Look(image, os.path.getsize(path), f"image '{source}'")
         insist(REQUIREMENTS, look)
         return look.partition()
@@ -184,7 +184,7 @@ def _fields(volume: Confined, length: int, subject: str) -> dict[str, str]:
 
 def needs_recovery(path: str, partition: Partition) -> bool:
     """Whether the journal of an ext3 or ext4 partition must be replayed."""
-    with confinement.lent(path) as image:
+    with confinement.opened(path) as image:
         fields = _fields(image.at(partition.offset), partition.length, f"'{path}'")
     return 'needs_recovery' in fields['Filesystem features'].split()
 

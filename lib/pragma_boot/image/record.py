@@ -61,15 +61,15 @@ def _prepare(path: str, source: str, rules: Sequence[Rule]) -> tuple[Partition, 
         return part, []
     if partition.needs_recovery(path, part):
         _replay_journal(path, part, subject)
-    with confinement.lent(path) as image:
+    with confinement.opened(path) as image:
         partition.check(image.at(part.offset), subject)
     changes = []
     if rules:
         seconds = partition.last_write(path, part)
-        with confinement.lent(path, writing=True) as image:
+        with confinement.opened(path, writing=True) as image:
             changes = profile.apply(rules, image.at(part.offset), seconds, subject)
     if changes:
-        with confinement.lent(path) as image:
+        with confinement.opened(path) as image:
             partition.check(image.at(part.offset), f'{subject} after the edits of its profile')
     return part, changes
 

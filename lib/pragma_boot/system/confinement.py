@@ -56,17 +56,17 @@ class Confined:
 
 
 @contextlib.contextmanager
-def lent(path: str, writing: bool = False) -> Iterator[Confined]:
+def opened(path: str, writing: bool = False) -> Iterator[Confined]:
     """Open the raw image at ``path`` for confined programs that run in the block."""
     with open(path, 'rb+' if writing else 'rb') as file:
         number, limit = file.fileno(), os.path.getsize(path) + MORE
-        with shared(number, writing):
+        with group_access(number, writing):
             yield Confined(f'/dev/fd/{number}',
                            [*_stripped(limit), *_without_network()], (number,))
 
 
 @contextlib.contextmanager
-def shared(descriptor: int, writing: bool = True) -> Iterator[None]:
+def group_access(descriptor: int, writing: bool = True) -> Iterator[None]:
     """Where we are root, let the group of nobody use an open file or folder in the block."""
     before = os.fstat(descriptor)
     # A file that everybody may read keeps the mode that its author gave it.
@@ -83,7 +83,7 @@ def shared(descriptor: int, writing: bool = True) -> Iterator[None]:
         os.fchmod(descriptor, before.st_mode & 0o7777)
 
 
-def apart(limit: int) -> list[str]:
+def isolate(limit: int) -> list[str]:
     """The command that starts a daemon in namespaces of its own, where it can mount.
 
     ``limit`` is the largest file in bytes that it may write.
@@ -91,10 +91,10 @@ def apart(limit: int) -> list[str]:
     return [*_stripped(limit), 'unshare', '--user', '--map-root-user', '--mount', '--net', '--']
 
 
-def beside(daemon: int, limit: int) -> list[str]:
+def enter(daemon: int, limit: int) -> list[str]:
     """The command that starts a program in the namespaces and the folder of a process.
 
-    ``daemon`` is the process id of a program that was started by ``apart``.
+    ``daemon`` is the process id of a program that was started by ``isolate``.
     """
     return [*_stripped(limit), 'nsenter', f'--target={daemon}', '--user',
             '--preserve-credentials', '--mount', '--net', '--wd', '--',
@@ -105,7 +105,7 @@ def beside(daemon: int, limit: int) -> list[str]:
 def refusal() -> str | None:
     """Why this host does not let us make user namespaces; None where it does."""
     try:
-        process.run(['true'], 'no user namespaces', wrap=apart(MORE))
+        process.run(['true'], 'no user namespaces', wrap=isolate(MORE))
     except Failure as failure:
         return str(failure)
     return None
