@@ -154,7 +154,7 @@ def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings:
     taken = taken._replace(ports=taken.ports | {private.port})
     fqdn, public = public_interface(settings, name, taken, usable)
 
-    cluster = etree.Element('cluster', name=name)
+    cluster = etree.Element('cluster', name=name, ledger=taken.identity)
     for index, ((count, size), host) in enumerate(zip(wanted, hosts, strict=True)):
         role = ROLES[index > 0]
         short = role if role == 'frontend' else f'{role}-{index - 1}'

@@ -20,13 +20,31 @@ class Ledger:
     def __init__(self, temporary_directory):
         self.root = temporary_directory
         self.clusters = os.path.join(temporary_directory, 'clusters')
+        self._identity_path = os.path.join(temporary_directory, 'identity')
 
     @contextlib.contextmanager
     def changing(self):
         """Hold the ledger's lock for the block: no address is given twice."""
         os.makedirs(self.clusters, exist_ok=True)
         with exclusive(os.path.join(self.root, 'lock')):
+            if not os.path.exists(self._identity_path):
+                files.write(self._identity_path, os.urandom(16).hex().encode() + b'\n')
             yield
+
+    @property
+    def identity(self) -> str:
+        """32 hexadecimal digits that tell this ledger from every other; made at the first use.
+
+        Domains, instances and volumes are marked with it. Raises Failure for a damaged file.
+        """
+        if not os.path.exists(self._identity_path):
+            with self.changing():
+                pass
+        with open(self._identity_path, encoding='ascii', errors='replace') as file:
+            identity = file.read().strip()
+        if not re.fullmatch('[0-9a-f]{32}', identity):
+            raise Failure(f"'{self._identity_path}' is not the identity of a ledger")
+        return identity
 
     def alone(self, name):
         """Hold a cluster's own lock, on its folder: no other process makes its disks meanwhile."""

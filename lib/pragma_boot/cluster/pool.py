@@ -24,17 +24,19 @@ class Public(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What other clusters of the site have; ``subnets`` are pairs of a bridge and a subnet."""
+    """What other clusters of the ledger have; ``subnets`` are pairs of a bridge and a subnet."""
 
     macs: frozenset
     ports: frozenset
     vlans: frozenset
     publics: frozenset
     subnets: frozenset
+    identity: str
+    """The ledger's own: pools shared with other ledgers are searched from a place of its own."""
 
     @classmethod
-    def by(cls, documents: Iterable[etree._Element]) -> 'Taken':
-        """What the clusters of ``documents`` have."""
+    def by(cls, documents: Iterable[etree._Element], identity: str) -> 'Taken':
+        """What the clusters of ``documents``, of the ledger ``identity``, have."""
         cards = [card for root in documents for card in root.iterfind('cluster/node/interface')]
         return cls(
             frozenset(card.get('mac') for card in cards),
@@ -45,7 +47,8 @@ class Taken(NamedTuple):
             frozenset((card.get('bridge'), _subnet(card.get('ip'), card.get('netmask')))
                       for root in documents
                       for card in root.xpath("(cluster/node/interface[@network='private'])[1]")
-                      if card.get('bridge') and not card.get('vlan')))
+                      if card.get('bridge') and not card.get('vlan')),
+            identity)
 
 
 def _subnet(address: str, netmask: str) -> ipaddress.IPv4Network:
@@ -96,14 +99,19 @@ def check_subnet(bridge: str, address: str, netmask: str, taken: Taken) -> None:
 
 
 def macs(settings: Settings, taken: Taken, count: int) -> list[str]:
-    """The ``count`` lowest MACs under the site's prefix of three bytes that nobody has."""
+    """``count`` free MACs under the site's prefix of three bytes.
+
+    They begin at a number from the ledger's identity, so that two ledgers have different ones.
+    """
     prefix = settings['mac_prefix'].lower()
     if not re.fullmatch('[0-9a-f][02468ace](:[0-9a-f]{2}){2}', prefix):
         settings.refuse('mac_prefix', 'three bytes of a unicast MAC such as 52:54:00')
     found: list[str] = []
-    for number in range(1, 1 << 24):
+    start = int(taken.identity[:6], 16)
+    for offset in range(1 << 24):
         if len(found) == count:
             return found
+        number = (start + offset) % (1 << 24)
         mac = f'{prefix}:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}'
         if mac not in taken.macs:
             found.append(mac)
@@ -119,9 +127,14 @@ def _numbers(settings: Settings, key: str, least: int, most: int, example: str) 
 
 
 def port(settings: Settings, key: str, taken: Taken, usable: Callable[[int], bool]) -> int:
-    """The lowest port of the pool ``key`` that no cluster has and that is ``usable`` here now."""
+    """The first port of the pool ``key`` that no cluster has and that is ``usable`` here now.
+
+    The search begins at a place from the ledger's identity: two ledgers that allocate at the
+    same moment, before either's QEMU holds its port, rarely choose the same one.
+    """
     ports = _numbers(settings, key, 1024, 65535, '22000-22999')
-    for candidate in ports:
+    start = int(taken.identity[6:14], 16) % len(ports)
+    for candidate in [*ports[start:], *ports[:start]]:
         if candidate not in taken.ports and usable(candidate):
             return candidate
     raise Shortage(f"pool '{key}' ({settings[key]}) has no port left")

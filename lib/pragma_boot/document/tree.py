@@ -161,6 +161,14 @@ def domain_name(node: etree._Element) -> str:
     return f"{node.getparent().get('name')}-{node.get('name')}"
 
 
+def domain_uuid(node: etree._Element) -> str:
+    """The UUID of a node's domain: the same at every boot, and another in every other ledger."""
+    import uuid
+    ledger = node.getparent().get('ledger', '')
+    identity = f"{ledger}/{domain_name(node)}/{node.find('interface').get('mac')}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, identity.removeprefix('/')))
+
+
 def host_name(node: etree._Element) -> str:
     """The node's name in the driver contract: the FQDN of a frontend, otherwise the node's name."""
     return node.get('fqdn') if node.get('role') == 'frontend' else node.get('name')

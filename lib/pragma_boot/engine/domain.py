@@ -8,7 +8,7 @@ from lxml import etree
 from ..document import attachment
 from ..document.permit import CARDS, DISK_BUSES, FEATURES, permitted
 from ..document.tree import domain as author_of
-from ..document.tree import domain_name, image
+from ..document.tree import domain_name, domain_uuid, image
 from . import session
 
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
@@ -27,20 +27,17 @@ def build(root: etree._Element, node: etree._Element, acceleration: str, console
     ``acceleration`` is 'kvm' or 'tcg'. ``console`` is the path of the console log. ``started`` goes
     into the metadata, in seconds since the epoch.
     """
-    import uuid
     author = permitted(author_of(root, node.get('role')))
     machine = author.xpath('string(os/type/@machine)') or 'pc'
     interfaces = node.findall('interface')
     domain = etree.Element('domain', type='kvm' if acceleration == 'kvm' else 'qemu',
                            nsmap={'qemu': QEMU})
     _add(domain, 'name', domain_name(node))
-    # As unique as the MAC is in the site, and the same at every boot.
-    identity = f"{domain_name(node)}/{interfaces[0].get('mac')}"
-    _add(domain, 'uuid', str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
+    _add(domain, 'uuid', domain_uuid(node))
     metadata = etree.SubElement(domain, 'metadata')
     etree.SubElement(metadata, f'{{{METADATA}}}node', nsmap={'pragma': METADATA},
                      cluster=node.getparent().get('name'), name=node.get('name'),
-                     started=str(int(started)))
+                     ledger=node.getparent().get('ledger', ''), started=str(int(started)))
     _add(domain, 'memory', node.get('memory'), unit='KiB')
     _add(domain, 'vcpu', node.get('cpus'))
     system = etree.SubElement(domain, 'os')

@@ -13,7 +13,7 @@ from ..system.settings import Settings
 from .protocol import Storage
 
 CLUSTER = 'pragma_boot:cluster:'
-"""The tag that names the cluster of an instance."""
+"""The tag that names the ledger and the cluster of an instance."""
 
 OS = 'pragma'
 """The OS definition that every node has (drivers/ganeti/os)."""
@@ -30,6 +30,11 @@ ACCELERATIONS = {'auto': {}, 'kvm': {'kvm_flag': 'enabled', 'cpu_type': 'host'},
 
 Ganeti's QEMU has the name kvm, and under that name uses KVM without being asked to.
 """
+
+
+def mark(cluster: etree._Element) -> str:
+    """The value of that tag for the instances of a <cluster>."""
+    return f"{cluster.get('ledger', '')}:{cluster.get('name')}"
 
 
 class Plan:
@@ -84,7 +89,7 @@ class Plan:
                              'node': node.get('name')},
                 # Names and addresses are ours; no DNS server has to know them.
                 'name_check': False, 'ip_check': False, 'conflicts_check': False,
-                'tags': [f"{CLUSTER}{node.getparent().get('name')}"]}
+                'tags': [f'{CLUSTER}{mark(node.getparent())}']}
 
     def _hypervisor(self, node: etree._Element) -> dict:
         """Hypervisor parameters from the permitted part of the author's <domain>."""

@@ -24,12 +24,16 @@ class Unsupported(Failure):
 
 
 class Domain(NamedTuple):
-    """What an engine knows of a domain: ``memory`` in KiB, ``host`` the URI where it is now."""
+    """What an engine knows of a domain: ``memory`` in KiB, ``host`` the URI where it is now.
+
+    ``mark`` tells whose it is: what the engine's ``marked`` compares.
+    """
 
     state: str
     cpus: int
     memory: int
     host: str
+    mark: str = ''
 
 
 class Tail(Protocol):
@@ -111,8 +115,8 @@ class Engine(Protocol):
         Where ``nodes`` is None: of all domains, ours or not.
         """
 
-    def cluster_of(self, node: etree._Element) -> str | None:
-        """The cluster that the node's domain is marked with, None where the domain is not ours."""
+    def marked(self, node: etree._Element, domain: Domain) -> bool:
+        """Whether a domain of the node's name is the node's own, and not another ledger's."""
 
     def started(self, node: etree._Element) -> int:
         """When the node's domain was started, in seconds since the epoch."""
@@ -151,5 +155,8 @@ class Engine(Protocol):
     def destroy(self, node: etree._Element) -> None:
         """Stop the node's domain at once and keep its definition; no error where it is gone."""
 
-    def clear(self, cluster: str) -> list:
-        """Destroy and undefine every domain of a cluster, half-made ones too; their names."""
+    def clear(self, cluster: str, ledger: str) -> list:
+        """Destroy and undefine every domain of a cluster, half-made ones too; their names.
+
+        ``ledger`` is the identity of the ledger: a domain of another one's cluster is left alone.
+        """
