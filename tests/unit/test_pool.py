@@ -13,7 +13,7 @@ from pragma_boot.engine.libvirt import Libvirt
 from pragma_boot.system.failure import Failure, Shortage
 from pragma_boot.system.settings import Settings
 
-NOTHING = pool.Taken.by([])
+NOTHING = pool.Taken.by([], '0' * 32)
 
 
 def settings(**values):
@@ -102,7 +102,7 @@ def test_clusters_on_one_bridge_have_subnets_that_differ():
     document = etree.fromstring(
         '<vc><cluster><node><interface network="private" bridge="br0" ip="10.1.1.1" '
         'netmask="255.255.0.0" mac="52:54:00:00:00:01"/></node></cluster></vc>')
-    taken = pool.Taken.by([document])
+    taken = pool.Taken.by([document], '0' * 32)
     with pytest.raises(Shortage, match="pool 'private_network'.* has 10.1.0.0/16 in use"):
         pool.check_subnet('br0', '10.1.2.3', '255.255.255.0', taken)
     pool.check_subnet('br0', '10.2.2.3', '255.255.255.0', taken)

@@ -14,6 +14,9 @@ from ..system.settings import Settings
 from .allocation import Free
 
 
+LOOPBACK = '127.0.0.1'
+
+
 class Capacity:
     """The capacity and domains of the site's engines, without those that do not answer."""
 
@@ -57,11 +60,15 @@ def _reservations(
 
 
 def port_free(number: int) -> bool:
-    """Whether no process of this machine uses a port of the loopback interface now."""
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    """Whether no process of this machine uses a port of the loopback interface now.
+
+    QEMU binds a multicast socket to the group's address, not to the interface's.
+    """
+    for kind, address in ((socket.SOCK_STREAM, LOOPBACK), (socket.SOCK_DGRAM, LOOPBACK),
+                          (socket.SOCK_DGRAM, attachment.MULTICAST_GROUP)):
         with contextlib.closing(socket.socket(socket.AF_INET, kind)) as probe:
             try:
-                probe.bind(('127.0.0.1', number))
+                probe.bind((address, number))
             except OSError:
                 return False
     return True

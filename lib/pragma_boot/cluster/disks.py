@@ -1,4 +1,6 @@
 """The disks of a cluster's nodes: made where they are missing, entered into the ledger."""
+import os
+
 from lxml import etree
 
 from ..document import tree
@@ -34,7 +36,11 @@ def make(root: etree._Element, settings: Settings) -> None:
         existing = {node.get('name'): node.find('disk') for node in tree.nodes(known)}
         for place, some in engines.by_storage(tree.nodes(known), ledger):
             for node in place.lacking(some):
-                del existing[node.get('name')]
+                disk = existing.pop(node.get('name'))
+                if disk is not None:
+                    # Its guest's data may be there: never made anew.
+                    raise Failure(f"disk '{disk.get('path')}' of node '{node.get('name')}' is missing: "
+                                  f'{_remedy(disk, folder, name)}')
         lacking = [node for node in nodes if node.get('name') not in existing]
         disks = {**existing, **plan.carry_out(lacking, settings.number('jobs'))}
         for node in nodes:
@@ -43,3 +49,13 @@ def make(root: etree._Element, settings: Settings) -> None:
             if not ledger.has(name):
                 raise Failure(f"cluster '{name}' was removed meanwhile")
             ledger.write(root)
+
+
+def _remedy(disk: etree._Element, folder: str, name: str) -> str:
+    """How to bring a disk back that a cluster's document names."""
+    old = os.path.dirname(disk.get('path'))
+    if disk.get('pool') is None and old != folder and os.path.exists(
+            os.path.join(folder, os.path.basename(disk.get('path')))):
+        return (f"the cluster was made in '{old}', and is now in '{folder}': move the temporary "
+                'directory back, disks and domains name each other by their paths')
+    return f"restore it, or remove the cluster with 'vc-clean {name}'"

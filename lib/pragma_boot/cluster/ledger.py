@@ -6,7 +6,7 @@ import re
 from ..document import tree
 from ..engine.registry import engine_uri
 from ..image import overlay
-from ..system import files, names
+from ..system import files, log, names
 from ..system.failure import Failure
 from ..system.lock import exclusive
 
@@ -80,8 +80,14 @@ class Ledger:
         return root
 
     def documents(self):
-        """The documents of all clusters that are not half-made."""
-        return [root for root in map(self.document, self.names()) if root is not None]
+        """The documents of all clusters that are not half-made. A bad one is named and left out."""
+        documents = []
+        for name in self.names():
+            try:
+                documents.append(self.document(name))
+            except Failure as failure:
+                log.warn(f"cluster '{name}' is left out: {failure}")
+        return [root for root in documents if root is not None]
 
     def free_name(self, wanted):
         """``wanted`` made a name, with the first number from 2 on that makes it a new one."""
@@ -102,7 +108,8 @@ class Ledger:
         return self.free_name(source.get('name') or folder)
 
     def write(self, root):
-        """Replace the document of its cluster, which must be there."""
+        """Replace the document of its cluster, which must be there; raises Failure for an invalid one."""
+        tree.validate(root, 'document', 'the document')
         path = os.path.join(self.folder(tree.cluster(root).get('name')), 'document.xml')
         files.write(path, tree.serialize(root), 0o600)
 

@@ -41,6 +41,15 @@ class View:
 
     def domain(self, node: etree._Element) -> Domain | None:
         """The node's Domain; None where its engine knows of none, or does not answer."""
+        return None if self.foreign(node) else self._named(node)
+
+    def foreign(self, node: etree._Element) -> bool:
+        """Whether a domain that is not ours has the name of the node's."""
+        domain = self._named(node)
+        return domain is not None and not self._engines[node.get('host')].marked(node, domain)
+
+    def _named(self, node: etree._Element) -> Domain | None:
+        """The Domain that has the name of the node's, whoever made it."""
         domains = self._domains[engine_uri(node.get('host'))]
         return None if isinstance(domains, Failure) else domains.get(domain_name(node))
 

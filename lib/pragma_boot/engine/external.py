@@ -55,9 +55,9 @@ class External:
                     state.strip(), int(node.get('cpus')), int(node.get('memory')), node.get('host'))
         return domains
 
-    def cluster_of(self, node):
-        """The node's own cluster: only the driver knows whose its machines are."""
-        return node.getparent().get('name')
+    def marked(self, node, domain):
+        """True: only the driver knows whose its machines are."""
+        return True
 
     def started(self, node):
         """The epoch: a driver does not tell."""
@@ -91,7 +91,7 @@ class External:
         """Raises Failure: the contract has no executable that stops a node at once."""
         raise Failure(f"node '{node.get('name')}' still runs: driver '{self._folder}' did not shut it down")
 
-    def clear(self, cluster):
+    def clear(self, cluster, ledger):
         """Remove all machines of a cluster by the driver's ``clean``."""
         self._call('clean', cluster)
         return [cluster]

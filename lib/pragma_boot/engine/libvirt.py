@@ -154,7 +154,7 @@ class Libvirt:
             _, pool = self._settings.kind('storage', ('shared', 'pool:'))
         else:
             pool = node.xpath('string(disk/@pool)')
-        return storage.Pool(self, pool) if pool else storage.Shared(self, ledger)
+        return storage.Pool(self, pool, ledger) if pool else storage.Shared(self, ledger)
 
     def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
                    console: str, started: float) -> etree._Element:

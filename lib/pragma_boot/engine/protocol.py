@@ -81,7 +81,11 @@ class Storage(Protocol):
 
 
 class Folders(Protocol):
-    """The folders of clusters on this machine: the ledger."""
+    """The folders of clusters on this machine: the ledger, and the ``identity`` that tells it from others."""
+
+    @property
+    def identity(self) -> str:
+        """32 hexadecimal digits."""
 
     def folder(self, name: str) -> str:
         """The absolute path of a cluster's folder."""

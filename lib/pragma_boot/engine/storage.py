@@ -13,6 +13,9 @@ from ..system.lock import exclusive
 from . import console
 from .protocol import Folders, Tail
 
+LEDGER_DIGITS = 8
+"""Digits of the ledger's identity in the names of volumes, which several sites may share a pool for."""
+
 VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 <allocation>0</allocation><target><format type='raw'/>
 <permissions><mode>{mode}</mode></permissions></target></volume>"""
@@ -44,7 +47,7 @@ class Shared:
         path = os.path.join(self._folder(node), f"{node.get('name')}.qcow2")
         self._engine.give(draft)
         os.replace(draft, path)
-        return etree.Element('disk', path=path, format='qcow2')
+        return etree.Element('disk', path=path, format='qcow2', backing=backing)
 
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` whose disk does not exist."""
@@ -130,16 +133,17 @@ class Elsewhere:
 
 
 class Pool:
-    """A storage pool of the host: disks are its volumes CLUSTER_NODE.qcow2.
+    """A storage pool of the host: disks are its volumes CLUSTER_NODE_LEDGER.qcow2.
 
     Names have no '_', so that a volume's name identifies cluster and node.
     """
 
     reads_images = False
 
-    def __init__(self, engine: Any, pool: str) -> None:
+    def __init__(self, engine: Any, pool: str, ledger: Folders) -> None:
         self._engine = engine
         self._pool = pool
+        self._ledger = ledger
         self.key = engine.uri, pool
 
     def _volumes(self) -> dict[str, str]:
@@ -228,7 +232,9 @@ class Pool:
 
     def remove(self, cluster: str) -> None:
         """Remove disks and consoles of a cluster that has no domain any more."""
-        self._delete([name for name in self._volumes() if name.startswith(f'{cluster}_')])
+        end = re.compile(rf'_{self._ledger.identity[:LEDGER_DIGITS]}\.(qcow2|console\.log)')
+        self._delete([name for name in self._volumes()
+                      if name.startswith(f'{cluster}_') and end.search(name)])
 
 
 class VolumeTail:
@@ -252,4 +258,6 @@ class VolumeTail:
 
 
 def _stem(node: etree._Element) -> str:
-    return f"{node.getparent().get('name')}_{node.get('name')}"
+    cluster = node.getparent()
+    ledger = cluster.get('ledger', '')[:LEDGER_DIGITS]
+    return '_'.join(filter(None, (cluster.get('name'), node.get('name'), ledger)))
