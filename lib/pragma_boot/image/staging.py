@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from lxml import etree
 
 from .. import ROOT
+from ..document import tree
 from ..document.tree import image_file, text
 from ..system import log, process
 from ..system.failure import Failure
@@ -21,11 +22,16 @@ MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
 
 
 def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> list[etree._Element]:
-    """The <image> of each role, staged where it is missing; raises Failure.
+    """The <image> of each role that has to be staged; raises Failure.
 
     The name of a record depends on the source file as it is now and on the profile, so a record
-    that exists is up to date. One whose raw file was removed or changed is made again.
+    that exists is up to date. One whose raw file was removed or changed is made again. A role
+    whose nodes have disks keeps its image, whatever became of the source: the disks are overlays
+    on it.
     """
+    roles = [role for role in roles if not (_users(root, role) and _is_unchanged(root, role))]
+    if not roles:
+        return []
     profiles = settings['profiles_path'] and settings.path_of('profiles_path')
     chosen = profile.find(text(root.find('driver')), profiles)
     folder = os.path.join(settings.temporary_directory, 'images')
@@ -48,9 +54,39 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
     for role, key in records.items():
         image = _read(folder, key)
         image.set('role', role)
+        _require_same(root, image)
         _report_changes(image, chosen)
         images.append(image)
     return images
+
+
+def _users(root: etree._Element, role: str) -> list[str]:
+    """The names of a role's nodes that have disks."""
+    return [node.get('name') for node in root.iterfind('cluster/node')
+            if node.get('role') == role and node.find('disk') is not None]
+
+
+def _is_unchanged(root: etree._Element, role: str) -> bool:
+    """Whether the role's <image> is in the document, and its raw file there as it was made."""
+    with contextlib.suppress(Failure):
+        check(tree.image(root, role))
+        return True
+    return False
+
+
+def _require_same(root: etree._Element, image: etree._Element) -> None:
+    """Raise Failure where a new image would take the place of one that disks are overlays on."""
+    role = image.get('role')
+    old, users = root.find(f"image[@role='{role}']"), _users(root, role)
+    if not users or old is None or old.get('path') == image.get('path'):
+        return
+    if os.path.basename(old.get('path')) == os.path.basename(image.get('path')):
+        raise Failure(f"staged image '{old.get('path')}' of the {role} is missing, and would be "
+                      f"'{image.get('path')}' now: move the temporary directory back, disks and "
+                      'domains name each other by their paths')
+    raise Failure(f"staged image '{old.get('path')}' of the {role} is missing or changed, and "
+                  f"'{image.get('source')}' is another image now: the disks of "
+                  f"{', '.join(users)} need the old one; restore it, or remove the cluster")
 
 
 def _report_changes(image: etree._Element, chosen: str) -> None:
