@@ -26,7 +26,7 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 
 # The packages that `make test` needs in addition: groff for the manual pages, Open vSwitch for VLANs, strace, GNU
 # time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.
-TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz zsh openssl
+TEST_PACKAGES := libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl
 
 # The packages that `make test-long` needs in addition: XFS for another guest, and a Ganeti cluster.
 LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from .. import VERSION
-from ..system import log
+from ..system import environment, log
 from ..system.failure import FAILED, INTERRUPTED, Failure, Said, Usage, cause
 
 Main = Callable[[Sequence[str], BinaryIO | None, BinaryIO | None], int]
@@ -82,6 +82,7 @@ def run(main: Main) -> int:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        environment.prepare()
         return _status(main)
     finally:
         # A signal that arrives while Python exits does not change the status any more.

@@ -122,8 +122,18 @@ def _stripped(limit: int) -> list[str]:
     """Set limits, rule out new privileges and, where we are root, become nobody."""
     drop = [] if os.geteuid() else [f'--reuid={_nobody().pw_uid}', f'--regid={_nobody().pw_gid}',
                                     '--clear-groups']
-    return ['prlimit', f'--cpu={SECONDS}', f'--as={MEMORY}', f'--fsize={limit}', '--core=0', '--',
+    import resource
+    limits = {'cpu': (resource.RLIMIT_CPU, SECONDS), 'as': (resource.RLIMIT_AS, MEMORY),
+              'fsize': (resource.RLIMIT_FSIZE, limit), 'core': (resource.RLIMIT_CORE, 0)}
+    return ['prlimit', *(f'--{name}={_lowered(*pair)}' for name, pair in limits.items()), '--',
             'setpriv', '--no-new-privs', *drop, '--']
+
+
+def _lowered(kind: int, limit: int) -> int:
+    """A limit of ours, or the caller's own hard limit where that is lower: it cannot be raised."""
+    import resource
+    hard = resource.getrlimit(kind)[1]
+    return limit if hard == resource.RLIM_INFINITY else min(limit, hard)
 
 
 @functools.cache
