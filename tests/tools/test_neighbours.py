@@ -13,6 +13,7 @@ from lab.images import make_image, pack, use_image
 from lab.nodes import disks
 from lab.site import Site
 
+
 def rebuilt(site):
     """Another image under the names of the site's entry."""
     use_image(site, pack(make_image(site.folder / 'rebuilt.img', [('etc/new', b'new')], size='20M')))

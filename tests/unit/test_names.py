@@ -6,8 +6,9 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lab import ROOT
 from lxml import etree
+
+from lab import ROOT
 from pragma_boot.cluster.ledger import Ledger
 from pragma_boot.system import names
 from pragma_boot.system.failure import Failure

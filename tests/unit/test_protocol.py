@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+
 from pragma_boot.engine import protocol, registry, storage
 
 ENGINES = [registry.LIBVIRT, registry.EXTERNAL, *registry.KINDS.values()]

@@ -2,6 +2,7 @@
 import re
 
 import pytest
+
 from pragma_boot.system.failure import Failure
 from pragma_boot.system.settings import Settings
 
