@@ -1,4 +1,4 @@
-"""Two sites on one machine, with the default settings: their guests do not meet (rows 36 and 37)."""
+"""Two sites on one machine with the default settings: their guests do not meet (rows 36, 37)."""
 import os
 import re
 import shutil
@@ -28,9 +28,10 @@ class Place:
         text = re.sub('^(private|ssh)_ports = .*\n', '', self.site.conf.read_text(), flags=re.M)
         self.site.conf.write_text(text)
         self.name = f'{NAME}-{num_cpus}'
-        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', folder + '/key'], check=True)
-        self.site.run('pragma_boot', '--vcname', 'debian', '--name', self.name, '--num_cpus', num_cpus,
-                      '--key', self.site.folder / 'key.pub')
+        key = self.site.folder / 'key'
+        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', key], check=True)
+        self.site.run('pragma_boot', '--vcname', 'debian', '--name', self.name,
+                      '--num_cpus', num_cpus, '--key', f'{key}.pub')
 
     def private(self):
         """The private interfaces of the cluster's nodes, by the nodes' names."""
@@ -40,7 +41,8 @@ class Place:
 
     def ssh(self, command):
         """What a command writes that root runs on the frontend."""
-        return lines(self.site.run('vc-ssh', '-i', self.site.folder / 'key', self.name, command).stdout)
+        key = self.site.folder / 'key'
+        return lines(self.site.run('vc-ssh', '-i', key, self.name, command).stdout)
 
 
 @pytest.fixture(scope='module')
@@ -76,7 +78,8 @@ def test_row_36_guests_do_not_meet(places):
     assert one.ssh(ask) == ['there']
     assert two.ssh(ask.replace('timeout 60', 'timeout 20')) == ['nobody']
     # Who has the address: nobody on the other site's network answered.
-    assert one.private()['compute-0'].get('mac') not in ' '.join(two.ssh(f'ip neighbour show {address}'))
+    neighbours = ' '.join(two.ssh(f'ip neighbour show {address}'))
+    assert one.private()['compute-0'].get('mac') not in neighbours
 
 
 def test_row_37_each_site_sees_its_own(places):
