@@ -112,7 +112,7 @@ class Place:
         console = self.virsh(self.host_of(name), 'vol-download', '--pool', 'default',
                              f'{name}_frontend_{self.digits()}.console.log', '/dev/stdout')
         address = frontend.find('interface[@network="public"]').get('ip')
-        key = re.search('^pragma_boot: hostkey frontend (ssh-ed25519 [^\r\n]*)', console, re.M)[1]
+        key = re.search('^pragma_boot: hostkey [^ ]+ (ssh-ed25519 [^\r\n]*)', console, re.M)[1]
         known = self.site.folder / f'known_hosts-{name}'
         known.write_text(f'{address} {key}\n')
         done = self.lab.run(

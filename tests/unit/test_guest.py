@@ -49,7 +49,7 @@ def test_frontend_files(tmp_path):
     assert (tmp_path / "etc/hostname").read_text() == "demo.local\n"
     assert (tmp_path / "etc/hosts").read_text() == (
         "127.0.0.1\tlocalhost\n"
-        "10.1.1.1\tfrontend.local frontend\n"
+        "10.1.1.1\tdemo.local demo frontend\n"
         "10.0.2.15\tdemo.local\n"
         "10.1.255.254\tcompute-0.local compute-0\n"
         "10.1.255.253\tcompute-1.local compute-1\n"
@@ -116,7 +116,7 @@ def test_older_frontend(tmp_path):
     assert "ip address replace 137.110.119.222/24 dev eth1" in commands
     assert "ip route replace default via 137.110.119.1 dev eth1" in commands
     hosts = (tmp_path / "etc/hosts").read_text()
-    assert "10.1.1.1\tcalit2-119-222.local calit2-119-222\n" in hosts
+    assert "10.1.1.1\tcalit2-119-222.local calit2-119-222 frontend\n" in hosts
     assert "137.110.119.222\tcalit2-119-222.ucsd.edu\n" in hosts
     machines = (tmp_path / "root/machinefile").read_text().split()
     assert machines == ["hosted-vm-0-1-0"] * 2 + ["hosted-vm-0-0-0"] * 2
@@ -243,6 +243,8 @@ def test_identity_is_renewed_for_another_node_only(tmp_path):
     ("<vc><frontend></vc>", "not well-formed"),
     ("<vm/>", "the root element is 'vm', not 'vc'"),
     ("<vc/>", "no element 'frontend'"),
+    ("<vc><frontend><public ip='192.0.2.9'/><private ip='10.1.1.1'/></frontend></vc>",
+     "the frontend has no name: frontend/public/@fqdn is missing"),
     ("<vc><compute><private fqdn='a' ip='10.1.1.300' netmask='255.0.0.0'/></compute></vc>",
      "bad private/@ip '10.1.1.300'"),
     ("<vc><compute><private fqdn='a' ip='10.1.1.3' netmask='255.0.255.0'/></compute></vc>",
@@ -278,13 +280,13 @@ def test_ready_tells_why_not(tmp_path):
     guest("configure", tmp_path, DATA / "frontend.xml")
     done = guest("ready", tmp_path, DATA / "frontend.xml")
     assert done.returncode == 1
-    assert done.stdout == ("pragma_boot: failed frontend: "
+    assert done.stdout == ("pragma_boot: failed demo: "
                            "no network interface has the MAC address 52:54:00:aa:00:02\n")
 
 
 def test_ready_without_configure(tmp_path):
     done = guest("ready", tmp_path, DATA / "frontend.xml")
-    assert done.stdout == "pragma_boot: failed frontend: pragma-guest configure has not run\n"
+    assert done.stdout == "pragma_boot: failed demo: pragma-guest configure has not run\n"
 
 
 def test_help_and_usage():

@@ -169,6 +169,9 @@ def _publics(settings: Settings) -> list[Public]:
     pool = []
     for entry in filter(None, (part.strip() for part in settings['public_ips'].split(','))):
         ip, _, fqdn = entry.partition(' ')
+        if is_address(ip) and not fqdn.strip():
+            raise Failure(f"{settings.path}: '{ip}' of public_ips has no name for the frontend: "
+                          f"add it, as in '{ip} vc0.example.org'")
         if not is_address(ip) or not names.PATTERN.fullmatch(fqdn.strip()):
             settings.refuse('public_ips', 'pairs such as 192.0.2.10 vc0.example.org, with commas')
         if int(ipaddress.IPv4Address(ip)) not in hosts or ip == settings['gateway']:
