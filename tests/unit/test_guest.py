@@ -1,8 +1,11 @@
 """images/guest: the program that sets a node up, and what installs it."""
 
+import configparser
+import importlib.machinery
 import os
 import shutil
 import subprocess
+import types
 
 import pytest
 
@@ -32,7 +35,7 @@ def add_interfaces(root, interfaces):
         folder = root / "sys/class/net" / name
         folder.mkdir(parents=True)
         for key, value in (("ifindex", index), ("address", mac), ("type", 1)):
-            (folder / key).write_text("%s\n" % value)
+            (folder / key).write_text(f"{value}\n")
 
 
 def snapshot(root):
@@ -149,7 +152,8 @@ def test_missing_interface_leaves_the_node_its_names_and_keys(tmp_path):
     add_interfaces(tmp_path, {"eth0": MACS["eth0"]})
     done = guest("configure", tmp_path, DATA / "frontend.xml")
     assert done.returncode == 1
-    assert done.stderr == "pragma-guest: no network interface has the MAC address 52:54:00:aa:00:02\n"
+    assert done.stderr == (
+        "pragma-guest: no network interface has the MAC address 52:54:00:aa:00:02\n")
     assert (tmp_path / "etc/hostname").read_text() == "demo.local\n"
     assert "AAAAuser" in (tmp_path / "root/.ssh/authorized_keys").read_text()
     assert "ssh-keygen" in done.stdout
@@ -186,10 +190,10 @@ def test_key_comment_is_kept_as_it_is(tmp_path):
 def test_key_comment_with_odd_space_stays_one_line(tmp_path, space):
     document = tmp_path / "vc-out.xml"
     text = (DATA / "compute.xml").read_text()
-    document.write_text(text.replace("AAAAuser user", "AAAAuser us%ser" % space), encoding="utf-8")
+    document.write_text(text.replace("AAAAuser user", f"AAAAuser us{space}er"), encoding="utf-8")
     assert guest("configure", tmp_path, document).returncode == 0
     written = (tmp_path / "root/.ssh/authorized_keys").read_bytes().decode("utf-8")
-    assert "ssh-ed25519 AAAAuser us%ser\n" % space in written
+    assert f"ssh-ed25519 AAAAuser us{space}er\n" in written
 
 
 def test_key_cannot_end_our_block(tmp_path):
@@ -235,6 +239,154 @@ def test_identity_is_renewed_for_another_node_only(tmp_path):
     assert "systemd-machine-id-setup" in commands
     assert os.listdir(ssh) == ["sshd_config"]
     assert not (tmp_path / "etc/machine-id").exists()
+
+
+def test_row_47_machine_id_of_dbus_is_not_taken_over(tmp_path):
+    """systemd-machine-id-setup would copy it, and all nodes of an image would have the same."""
+    dbus = tmp_path / "var/lib/dbus/machine-id"
+    dbus.parent.mkdir(parents=True)
+    dbus.write_text("0123456789abcdef0123456789abcdef\n")
+    configure(tmp_path, "compute")
+    assert os.readlink(dbus) == "/etc/machine-id"
+    configure(tmp_path, "frontend")
+    assert os.readlink(dbus) == "/etc/machine-id"
+
+
+# Other network services
+
+RIVALS = {
+    "networkd": {"etc/systemd/network/20-dhcp.network": "[Match]\nName=*\n[Network]\nDHCP=yes\n"},
+    "NetworkManager": {"etc/NetworkManager/NetworkManager.conf": "[main]\nplugins=keyfile\n",
+                       "etc/NetworkManager/conf.d/10-all.conf": "[keyfile]\n"},
+    "netplan": {"etc/netplan/50-cloud-init.yaml": "network: {ethernets: {eth0: {dhcp4: true}}}\n"},
+    "ifupdown": {"etc/network/interfaces": "auto eth0\niface eth0 inet dhcp\n",
+                 "etc/default/networking": "EXCLUDE_INTERFACES='wlan0 wlan1'\n#VERBOSE=no"},
+    "dhcpcd": {"etc/dhcpcd.conf": "interface eth0\nstatic ip_address=10.9.9.9/24\n"},
+}
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_row_47_other_network_services_leave_our_interfaces_alone(tmp_path, rival):
+    for name, text in RIVALS[rival].items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    add_interfaces(tmp_path, {"ens3": MACS["eth0"], "ens4": MACS["eth1"]})
+    configure(tmp_path, "frontend")
+    first = snapshot(tmp_path)
+    configure(tmp_path, "frontend")
+    assert snapshot(tmp_path) == first
+    networkd = tmp_path / "etc/systemd/network"
+    assert sorted(os.listdir(networkd))[0] == "00-00-pragma_boot.network"
+    assert (networkd / "00-00-pragma_boot.network").read_text().split("\n")[1:] == [
+        "[Match]", "MACAddress={eth0} {eth1}".format(**MACS), "", "[Link]", "Unmanaged=yes", ""]
+    manager = tmp_path / "etc/NetworkManager/conf.d"
+    assert sorted(os.listdir(manager))[-1] == "zz-pragma_boot.conf"
+    told = configparser.ConfigParser()
+    told.read(manager / "zz-pragma_boot.conf")
+    assert told["keyfile"]["unmanaged-devices"] == "mac:{eth0};mac:{eth1}".format(**MACS)
+    assert told["main"]["dns"] == "none"
+    # What ifup believes to be configured, at boot and at a hotplug event.
+    assert (tmp_path / "run/network/ifstate").read_text() == "ens3=ens3\nens4=ens4\n"
+    assert (tmp_path / "run/network/ifstate.ens4").read_text() == "ens4\n"
+    excluded = (tmp_path / "etc/default/networking").read_text()
+    before = "wlan0 wlan1 " if rival == "ifupdown" else ""
+    assert f'\nEXCLUDE_INTERFACES="{before}ens3 ens4"\n' in excluded
+    for name, text in RIVALS[rival].items():
+        if name == "etc/dhcpcd.conf":
+            assert "\ndenyinterfaces ens3 ens4\n" in (tmp_path / name).read_text()
+        assert (tmp_path / name).read_text().rstrip("\n").find(text.rstrip("\n")) >= 0
+
+
+def test_interfaces_without_mac_are_named(tmp_path):
+    add_interfaces(tmp_path, {"ens3": MACS["eth0"], "ens4": MACS["eth1"]})
+    configure(tmp_path, "old-frontend")
+    networkd = tmp_path / "etc/systemd/network/00-00-pragma_boot.network"
+    assert "Name=ens3 ens4\n" in networkd.read_text()
+    assert "interface-name:ens3;interface-name:ens4" in (
+        tmp_path / "etc/NetworkManager/conf.d/zz-pragma_boot.conf").read_text()
+
+
+@pytest.fixture(scope="module")
+def part():
+    """The guest part as a module."""
+    loader = importlib.machinery.SourceFileLoader("pragma_guest", str(GUEST / "pragma-guest"))
+    module = types.ModuleType(loader.name)
+    loader.exec_module(module)
+    return module
+
+
+AS_TOLD = {
+    "hostname": "demo.local", "down": [],
+    "addresses": {"eth0": ["10.1.1.1/16"], "eth1": ["10.0.2.15/24"]},
+    "defaults": ["default via 10.0.2.2 dev eth1 "], "forwarding": True, "nat": True}
+
+
+@pytest.mark.parametrize("change, said", [
+    ({}, []),
+    ({"defaults": ["default via 10.9.9.1 dev eth0 metric 100 ", *AS_TOLD["defaults"]]}, []),
+    ({"hostname": "debian"}, ["the hostname is 'debian', not 'demo.local'"]),
+    ({"addresses": {"eth0": ["10.9.9.9/24"], "eth1": ["10.0.2.15/24"]}},
+     ["eth0 has 10.9.9.9/24, not 10.1.1.1/16"]),
+    ({"addresses": {"eth0": ["10.1.1.1/16", "10.9.9.9/24"], "eth1": []}},
+     ["eth0 has 10.1.1.1/16 and 10.9.9.9/24, not 10.1.1.1/16",
+      "eth1 has no address, not 10.0.2.15/24"]),
+    ({"addresses": {"eth0": ["10.1.1.1/8"], "eth1": ["10.0.2.15/24"]}},
+     ["eth0 has 10.1.1.1/8, not 10.1.1.1/16"]),
+    ({"down": ["eth1"]}, ["eth1 is down"]),
+    ({"defaults": []}, ["the default route is absent, not via 10.0.2.2 dev eth1"]),
+    ({"defaults": ["default dev ppp0 scope link"]},
+     ["the default route is dev ppp0, not via 10.0.2.2 dev eth1"]),
+    ({"defaults": ["default via 10.0.2.2 dev eth1 metric 20",
+                   "default via 10.9.9.1 dev eth0 metric 9"]},
+     ["the default route is via 10.9.9.1 dev eth0, not via 10.0.2.2 dev eth1"]),
+    ({"forwarding": False}, ["IP forwarding is off"]),
+    ({"nat": False}, ["the NAT rules are absent"]),
+])
+def test_row_47_ready_compares_with_the_document(part, change, said):
+    node = part.parse((DATA / "frontend.xml").read_bytes())
+    files = {file.path: file.text for file in part.plain_files(node)}
+    seen = part.Seen(**{**AS_TOLD, "files": files, **change})
+    assert part.differences(node, ["eth0", "eth1"], seen) == said
+
+
+@pytest.mark.parametrize("file, old, new, said", [
+    ("resolv.conf", "nameserver 10.0.2.3", "nameserver 192.0.2.1",
+     "DNS server 192.0.2.1 10.0.2.4, not 10.0.2.3 10.0.2.4"),
+    ("resolv.conf", "search local", "search lan", "searches 'lan', not 'local'"),
+    ("hosts", "10.1.255.254", "10.9.9.9",
+     "/etc/hosts has 10.9.9.9 for compute-0, not 10.1.255.254"),
+    ("hosts", "10.1.1.1\t", "# 10.1.1.1\t", "/etc/hosts has nothing for frontend, not 10.1.1.1"),
+    ("hosts", "::1", "10.8.8.8\tserver\n::1", ""),
+    ("resolv.conf", "search local", "# by hand\noptions timeout:1\nsearch local", ""),
+])
+def test_row_47_ready_says_which_name_differs(tmp_path, file, old, new, said):
+    configure(tmp_path, "frontend")
+    path = tmp_path / "etc" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    done = guest("ready", tmp_path, DATA / "frontend.xml")
+    assert done.returncode == (1 if said else 0)
+    outcome = "failed frontend: " if said else "ready frontend"
+    assert done.stdout.startswith("pragma_boot: " + outcome)
+    assert said in done.stdout and ("vc-check" in done.stdout) == bool(said)
+
+
+def test_waits_for_the_final_name_of_an_interface(tmp_path, part, monkeypatch):
+    """udev renames an interface after the kernel made it, and the name of before cannot be used."""
+    add_interfaces(tmp_path, {"eth0": MACS["eth0"]})
+    (tmp_path / "run/udev/data").mkdir(parents=True)
+    (tmp_path / "run/udev/control").touch()
+    machine = part.Machine(str(tmp_path))
+    machine.dry = False
+    node = part.parse((DATA / "compute.xml").read_bytes())
+
+    def renamed(_):
+        (tmp_path / "sys/class/net/eth0").rename(tmp_path / "sys/class/net/ens3")
+        (tmp_path / "run/udev/data/n2").touch()
+    mac = node.interfaces[0].mac
+    (tmp_path / "sys/class/net/eth0/address").write_text(mac or MACS["eth0"])
+    monkeypatch.setattr(part.time, "sleep", renamed)
+    assert machine.devices(node) == ["ens3"]
 
 
 @pytest.mark.parametrize("document, said", [
@@ -293,7 +445,8 @@ def test_help_and_usage():
     done = subprocess.run([str(GUEST / "pragma-guest"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: pragma-guest" in done.stdout
     for arguments in ([], ["fly"], ["configure", "ready"], ["configure", "--root"]):
-        done = subprocess.run([str(GUEST / "pragma-guest"), *arguments], capture_output=True, text=True)
+        done = subprocess.run([str(GUEST / "pragma-guest"), *arguments],
+                              capture_output=True, text=True)
         assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
@@ -335,6 +488,28 @@ done
 ip -o -4 address show
 ip route show default
 hostname
+# ready: an sshd that only greets, and nothing on the serial port
+ip link set lo up
+touch root/dev/console
+/usr/bin/python3 -c 'import socket
+with socket.create_server(("127.0.0.1", 22)) as server:
+    open("listening", "w").close()
+    while True:
+        server.accept()[0].send(b"SSH-2.0-x")' &
+server=$!
+trap 'kill $server' EXIT
+while ! [ -e listening ]; do sleep 0.1; done
+printf '#!/bin/sh\\necho masquerade\\n' >root/stubs/nft
+mkdir -p root/proc
+mount -t proc none root/proc
+echo 1 >/proc/sys/net/ipv4/ip_forward
+chroot root /usr/bin/python3 /pragma-guest ready --document /vc-out.xml
+cat root/dev/console >console
+: >root/dev/console
+ip address add 10.9.9.9/24 dev priv0
+ip route replace default via 10.9.9.1 dev priv0
+chroot root /usr/bin/python3 /pragma-guest ready --document /vc-out.xml || true
+cat root/dev/console >>console
 """
 
 
@@ -343,7 +518,13 @@ def test_network_for_real(tmp_path):
     done = subprocess.run(["unshare", "--net", "--uts", "--mount", "bash", "-c", IN_NAMESPACES, "-",
                            str(GUEST / "pragma-guest"), str(DATA / "frontend.xml")],
                           cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    differs = ("priv0 has 10.1.1.1/16 and 10.9.9.9/24, not 10.1.1.1/16, the default route is "
+               "via 10.9.9.1 dev priv0, not via 10.0.2.2 dev pub0: another program changed it; "
+               "vc-check names the network services of the image")
+    assert (done.returncode, done.stderr) == (0, f"pragma-guest: {differs}\n")
+    console = (tmp_path / "console").read_text().split("\n")
+    assert [line for line in console if line] == [
+        "pragma_boot: ready frontend", f"pragma_boot: failed frontend: {differs}"]
     assert "inet 10.1.1.1/16" in done.stdout and "inet 10.0.2.15/24" in done.stdout
     assert "10.9.9.9" not in done.stdout
     assert "default via 10.0.2.2 dev pub0" in done.stdout
@@ -388,7 +569,8 @@ def test_install_refuses_what_is_no_system(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         done = install(folder)
         assert done.returncode == 1
-        assert done.stderr.startswith("install: cannot install into ") and done.stderr.count("\n") == 1
+        assert done.stderr.startswith("install: cannot install into ")
+        assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == []
 
 
