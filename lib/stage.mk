@@ -12,6 +12,12 @@ MAKEFLAGS += $(if $(filter jobserver-fifo,$(.FEATURES)),--jobserver-style=pipe)
 
 STAGE_IMAGE := $(dir $(lastword $(MAKEFILE_LIST)))stage-image
 
+# For the progress line (lib/pragma_boot/image/meter.py): what is missing, in one write.
+ifdef PRAGMA_METER
+missing := $(filter-out $(wildcard $(MAKECMDGOALS)),$(MAKECMDGOALS))
+$(if $(missing),$(file >>/dev/fd/$(PRAGMA_METER),$(missing:.xml=)))
+endif
+
 %.xml:
 	exec setpriv --pdeathsig TERM -- sh -c '[ "$$PPID" = "$$0" ] && exec "$$@"' "$$PPID" \
 	    "$(STAGE_IMAGE)" $* "$$PRAGMA_SOURCE_$*"

@@ -1,4 +1,4 @@
-"""A site of its own for each test: settings, temporary directory, image database and ledger."""
+"""Fixtures: above all a site for each test, with settings, image database and ledger."""
 import os
 import re
 import shutil
@@ -16,7 +16,7 @@ from lab.images import make_image, pack
 from lab.needs import need
 from lab.site import Site, first_port
 
-# How long an example takes is this machine's business: nothing here is a timed test.
+# The time that an example takes depends on the machine: no test here is about time.
 hypothesis.settings.register_profile('untimed', deadline=None)
 hypothesis.settings.load_profile('untimed')
 
@@ -26,20 +26,21 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """What boots guests goes first: it takes longest, and other tests run beside it."""
+    """Run tests that boot guests first: they take longest, and others run at the same time."""
     items.sort(key=lambda item: item.get_closest_marker('guest') is None)
 
 
 class Scheduling(LoadFileScheduling):
-    """A file to a worker, but all that boot guests to one.
+    """Gives each worker one file at a time, and all files that boot guests to one worker.
 
-    Guests of two files at once take the two CPUs of a small machine from each other. (The groups
-    of pytest-xdist 3.8 would say this, but pytest 9.2 does not let it rename the tests.)
+    Guests of two files at once would compete for the two CPUs of a small machine. (The groups of
+    pytest-xdist 3.8 could express this, but pytest 9.2 does not let it rename the tests.)
     """
 
     def _split_scope(self, nodeid):
         file = super()._split_scope(nodeid)
-        return 'guests' if 'pytest.mark.guest' in (ROOT / file).read_text(encoding='utf-8') else file
+        text = (ROOT / file).read_text(encoding='utf-8')
+        return 'guests' if 'pytest.mark.guest' in text else file
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -58,7 +59,7 @@ def little_image():
 
 @pytest.fixture(scope='session')
 def public_tree():
-    """The folder of the tools; where we are root, a copy that every user can reach, wherever this one is."""
+    """The folder of the tools; for root a copy that every user can reach."""
     if os.geteuid():
         yield ROOT
         return
@@ -74,7 +75,7 @@ def public_tree():
 
 @pytest.fixture
 def empty_site():
-    """A site whose database is empty; all that it made is gone afterwards."""
+    """A site with an empty database; it is removed with all its clusters afterwards."""
     folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
     os.chmod(folder, 0o755)
     site = Site(folder)
@@ -95,7 +96,7 @@ def site(empty_site, little_image):
 
 @pytest.fixture
 def host(site):
-    """The host; the site's settings are for it, with disks in the temporary directory."""
+    """A host with a system libvirtd, which the site uses, with disks in its own folder."""
     hosts.need_namespaces()
     need('libvirtd', 'virtlogd')
     with hosts.Lab(1, site.folder / 'lab') as lab:
@@ -114,25 +115,26 @@ def host(site):
 def golden(request):
     """Compare an XML document with the golden file NAME-out.xml, canonically."""
     def compare(name, document, *replacements):
-        told = document.decode()
+        output = document.decode()
         for what, by in replacements:
-            told = re.sub(what, by, told)
-        told = etree.tostring(etree.fromstring(told.encode()), method='c14n2').decode() + '\n'
+            output = re.sub(what, by, output)
+        output = etree.tostring(etree.fromstring(output.encode()), method='c14n2').decode() + '\n'
         path = DATA / f'{name}-out.xml'
         if request.config.getoption('--regenerate'):
-            path.write_text(told)
+            path.write_text(output)
         assert path.exists(), f'{path} is missing: look at it after pytest --regenerate'
-        assert told.splitlines() == path.read_text().splitlines()
+        assert output.splitlines() == path.read_text().splitlines()
     return compare
 
 
 @pytest.fixture
 def replacements(site):
-    """What differs from run to run in a document of ``site``."""
+    """Patterns for what differs from run to run in a document of ``site``."""
     def port_of(first):
         return f'port="({"|".join(str(first + count) for count in range(60))})"'
     return [(re.escape(str(site.folder)), '@SITE@'), (re.escape(site.entry), '@CLUSTER@'),
             ('52:54:00(:[0-9a-f]{2}){3}', '@MAC@'), ('ledger="[0-9a-f]{32}"', 'ledger="@LEDGER@"'),
             ('-[0-9a-f]{16}\\.raw', '-@DIGEST@.raw'), (' modified="[0-9]+"', ' modified="@TIME@"'),
             ('(<key role="compute">)[^<]*', '\\1@CLUSTER-KEY@'),
-            (port_of(first_port()), 'port="@PRIVATE@"'), (port_of(first_port() + 60), 'port="@SSH@"')]
+            (port_of(first_port()), 'port="@PRIVATE@"'),
+            (port_of(first_port() + 60), 'port="@SSH@"')]

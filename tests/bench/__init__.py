@@ -1,1 +1,1 @@
-"""make bench: ours beside what a user would pick instead. bench.md holds one run."""
+"""make bench: our tools beside those that a user might use instead; bench.md has one run."""

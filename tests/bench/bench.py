@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""bench.py: measure our tools beside what a user would pick instead
+"""bench.py: measure our tools beside the programs that a user might use instead
 
 Usage:
   bench.py [--rounds N] [--slow-rounds N] [--row NAME]... [--output DIR]
@@ -50,7 +50,7 @@ VERSIONS = {
 
 
 class Sample(NamedTuple):
-    """One run of one way: seconds, KiB of its largest process, bytes of disk (None: not counted)."""
+    """One run of one way: seconds, KiB of its largest process, bytes of disk or None."""
 
     seconds: float
     memory: int
@@ -63,27 +63,27 @@ def machine():
         model = next((line.split(':', 1)[1].strip() for line in file
                       if line.startswith('model name')), 'unknown CPU')
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / (1 << 30)
-    told = {name: subprocess.run(['bash', '-c', command], capture_output=True, text=True,
+    output = {name: subprocess.run(['bash', '-c', command], capture_output=True, text=True,
                                  check=False).stdout.strip() or 'not found'
             for name, command in VERSIONS.items()}
     return (f'{model}, {os.cpu_count()} CPUs, {memory:.0f} GiB; guests and appliances under TCG\n'
-            + ', '.join(f'{name} {version}' for name, version in told.items()))
+            + ', '.join(f'{name} {version}' for name, version in output.items()))
 
 
 def measure(way, environment):
     """Run a way once; its Sample. Raises CalledProcessError where it fails."""
     if way.prepare:
         way.prepare()
-    with tempfile.NamedTemporaryFile('r') as told, open(way.input or os.devnull, 'rb') as stdin:
+    with tempfile.NamedTemporaryFile('r') as output, open(way.input or os.devnull, 'rb') as stdin:
         # GNU time's child alone: one of ours would count the memory of this process as its own.
         begin = time.perf_counter()
-        done = subprocess.run(['time', '--quiet', '-f', '%M', '-o', told.name, *way.command],
+        done = subprocess.run(['time', '--quiet', '-f', '%M', '-o', output.name, *way.command],
                               stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                               env=environment, check=False)
         seconds = time.perf_counter() - begin
         if done.returncode:
             sys.exit(f'bench: {way.name}: {done.stderr.decode().strip()}')
-        memory = int(told.read())
+        memory = int(output.read())
     disk = way.disk() if way.disk else None
     if way.clean:
         way.clean()
@@ -107,7 +107,8 @@ def run(row, rounds, slow_rounds, site):
 def middle(samples):
     """For each way, the Sample of the medians of each figure."""
     return {name: Sample(*(None if values[0] is None else statistics.median(values)
-                           for values in zip(*found))) for name, found in samples.items()}
+                           for values in zip(*found, strict=True)))
+            for name, found in samples.items()}
 
 
 WAYS = ['| way | runs | median s | ratio | peak MB | disk MB |', '|---|--:|--:|--:|--:|--:|']
@@ -120,7 +121,8 @@ def ways(row, samples):
     for name, sample in medians.items():
         disk = '' if sample.disk is None else f'{sample.disk / 1e6:.2f}'
         yield (f'| {name} | {len(samples[name])} | {sample.seconds:.3f} '
-               f'| {sample.seconds / medians[row.first].seconds:.2f} | {sample.memory / 1000:.0f} | {disk} |')
+               f'| {sample.seconds / medians[row.first].seconds:.2f} '
+               f'| {sample.memory / 1000:.0f} | {disk} |')
 
 
 def goals(row, samples, prefix=''):
@@ -149,7 +151,8 @@ def save(results, path):
         for row, samples in results:
             for name, found in samples.items():
                 for count, one in enumerate(found, 1):
-                    writer.writerow([row.name, name, count, f'{one.seconds:.4f}', one.memory, one.disk])
+                    writer.writerow([row.name, name, count, f'{one.seconds:.4f}', one.memory,
+                                     one.disk])
 
 
 def plot(results, path):
@@ -158,14 +161,16 @@ def plot(results, path):
     matplotlib.use('svg')
     from matplotlib import pyplot
     heights = [len(samples) for _, samples in results]
-    figure, axes = pyplot.subplots(len(results), 1, squeeze=False, sharex=True, layout='constrained',
+    figure, axes = pyplot.subplots(len(results), 1, squeeze=False, sharex=True,
+                                   layout='constrained',
                                    figsize=(9, 0.3 * sum(heights) + 0.7 * len(results) + 0.5),
                                    height_ratios=heights)
-    for (row, samples), axis in zip(results, axes[:, 0]):
+    for (row, samples), axis in zip(results, axes[:, 0], strict=True):
         medians = middle(samples)
         names = list(medians)
         seconds = [medians[name].seconds for name in names]
-        axis.barh(names, seconds, color=['tab:blue' if name.startswith(('ours', 'vc-')) else 'lightgrey'
+        axis.barh(names, seconds,
+                  color=['tab:blue' if name.startswith(('ours', 'vc-')) else 'lightgrey'
                                          for name in names])
         for index, value in enumerate(seconds):
             axis.text(value, index, f' {value:.3g} s', va='center', fontsize=8)

@@ -1,4 +1,4 @@
-"""bench.py's row of Ganeti: instances of the demo image on a real cluster of three nodes (ganeti_lab)."""
+"""The row for Ganeti: instances of the demo image on a real cluster of three nodes."""
 import shutil
 
 from lxml import etree
@@ -12,7 +12,7 @@ LOOP = 'gnt-instance add, one by one'
 
 
 def ways(site, Way):
-    """Ours, which asks for all of them in one request, and a loop of Ganeti's own command on its master."""
+    """Ours, which makes one request for all, and a loop of Ganeti's own command on its master."""
     folder = site.folder / 'lab'
     folder.mkdir(mode=0o755)
     lab = site.held(Lab(3, folder))
@@ -24,22 +24,29 @@ def ways(site, Way):
     document, script = folder / 'allocated.xml', folder / 'add'
 
     def reserve():
-        told = there.run('vc-allocate', '--num-cpus', COMPUTES, '--name', NAME, input=staged).stdout
-        document.write_bytes(told)
-        script.write_text('set -e\n' + ''.join(map(added, etree.fromstring(told).iterfind('cluster/node'))))
+        output = there.run('vc-allocate', '--num-cpus', COMPUTES, '--name', NAME,
+                           input=staged).stdout
+        document.write_bytes(output)
+        script.write_text('set -e\n'
+                          + ''.join(map(added, etree.fromstring(output).iterfind('cluster/node'))))
 
     def added(node):
         """The command for one node, by hand."""
-        cards = ' '.join(f"--net {index}:mode=bridged,link={card.get('bridge')},mac={card.get('mac')}"
-                         for index, card in enumerate(node.iterfind('interface')))
-        return (f"gnt-instance add -t sharedfile --disk 0:size=1536m -B vcpus=1,minmem=256,maxmem=256 {cards} "
-                '-H kvm:kernel_path=,kvm_path=/usr/bin/qemu-system-x86_64 --no-start --no-name-check --no-ip-check '
-                f"--no-conflicts-check -o pragma -O document={there.temp}/clusters/{NAME}/document.xml,"
-                f"node={node.get('name')} --tags pragma_boot:cluster:{NAME} {NAME}-{node.get('name')}\n")
+        networks = ' '.join(f"--net {index}:mode=bridged,link={interface.get('bridge')},"
+                            f"mac={interface.get('mac')}"
+                            for index, interface in enumerate(node.iterfind('interface')))
+        name, document = node.get('name'), f'{there.temp}/clusters/{NAME}/document.xml'
+        return ('gnt-instance add -t sharedfile --disk 0:size=1536m '
+                f'-B vcpus=1,minmem=256,maxmem=256 {networks} '
+                '-H kvm:kernel_path=,kvm_path=/usr/bin/qemu-system-x86_64 --no-start '
+                '--no-name-check --no-ip-check --no-conflicts-check '
+                f'-o pragma -O document={document},node={name} '
+                f'--tags pragma_boot:cluster:{NAME} {NAME}-{name}\n')
 
     def clean():
         there.run('vc-clean', NAME)
-    ours = ['ip', 'netns', 'exec', lab.netns, 'env', f'PRAGMA_SITE_CONF={there.conf}', ROOT / 'bin/vc-inject']
+    ours = ['ip', 'netns', 'exec', lab.netns, 'env', f'PRAGMA_SITE_CONF={there.conf}',
+            ROOT / 'bin/vc-inject']
     return [Way('ours', ours, document, reserve, clean),
             Way(LOOP, lab.master.command(['sh', script]), None, reserve, clean)]
 

@@ -100,7 +100,8 @@ def stage_goals(medians):
 def again_ways(site):
     """Ours with the image there, and without."""
     parsed = site.entry('bench-demo', site.demo())
-    return [Way('ours, again', [BIN / 'vc-stage'], parsed, prepare=lambda: site.staged('bench-demo')),
+    return [Way('ours, again', [BIN / 'vc-stage'], parsed,
+                prepare=lambda: site.staged('bench-demo')),
             Way('ours, the first time', [BIN / 'vc-stage'], parsed, prepare=site.forget_images)]
 
 
@@ -110,17 +111,17 @@ def inject_ways(site):
     staged, image = site.staged('bench-demo')
     confs = {jobs: site.configured(f'jobs{jobs}', jobs=jobs) for jobs in (1, 2)}
     out, document = site.folder / 'out.qcow2', site.folder / 'inject.xml'
-    vc_out = site.folder / 'vc-out.xml'
+    vc_out, disks = site.folder / 'vc-out.xml', site.temp / 'clusters' / 'bench'
 
     def allocate(computes):
         site.tool('vc-clean', 'bench')
-        site.saved('inject', site.tool('vc-allocate', '--num-cpus', computes, '--name', 'bench', '--key', f'{site.key}.pub',
-                                       input=staged.read_bytes()))
+        site.saved('inject', site.tool('vc-allocate', '--num-cpus', computes, '--name', 'bench',
+                                       '--key', f'{site.key}.pub', input=staged.read_bytes()))
 
     def ours(label, computes, jobs):
         return Way(label, [BIN / 'vc-inject', '--site-conf', confs[jobs]], document,
                    prepare=lambda: allocate(computes),
-                   disk=lambda: sum(map(allocated, (site.temp / 'clusters' / 'bench').glob('*.qcow2'))) / (computes + 1),
+                   disk=lambda: sum(map(allocated, disks.glob('*.qcow2'))) / (computes + 1),
                    clean=lambda: site.tool('vc-clean', 'bench'))
 
     def by_hand(label, script):
@@ -132,8 +133,10 @@ def inject_ways(site):
     overlay = 'qemu-img create -q -f qcow2 -F raw -b "$1" "$2"; '
     return [ours('ours, 1 node', 0, 1), ours('ours, 9 nodes', 8, 1),
             ours('ours, 9 nodes, two at a time', 8, 2),
-            by_hand('guestfish', overlay + 'guestfish -a "$2" -m /dev/sda1 upload "$3" /root/vc-out.xml'),
-            by_hand('virt-customize', overlay + 'virt-customize -q -a "$2" --upload "$3:/root/vc-out.xml"'),
+            by_hand('guestfish',
+                    overlay + 'guestfish -a "$2" -m /dev/sda1 upload "$3" /root/vc-out.xml'),
+            by_hand('virt-customize',
+                    overlay + 'virt-customize -q -a "$2" --upload "$3:/root/vc-out.xml"'),
             by_hand('a sparse copy of the image, nothing in it', 'cp --sparse=always "$1" "$2"')]
 
 
@@ -143,7 +146,8 @@ def inject_goals(medians):
     each = [(medians[f'ours, 9 nodes{how}'].seconds - one.seconds) / 8 * 1000
             for how in ('', ', two at a time')]
     return [('of the time of guestfish', one.seconds / medians['guestfish'].seconds, 0.02, ''),
-            ('of the time of virt-customize', one.seconds / medians['virt-customize'].seconds, 0.02, ''),
+            ('of the time of virt-customize', one.seconds / medians['virt-customize'].seconds, 0.02,
+             ''),
             ('one more node', each[0], 60, ' ms'),
             ('one more node, two at a time', each[1], 30, ' ms'),
             ('disk a node', medians['ours, 9 nodes'].disk / (1 << 20), 1, ' MiB')]
@@ -205,14 +209,18 @@ def allocate_goals(medians):
     def seconds(name):
         return medians[f'ours, {name}'].seconds
     return [('1,000 nodes', seconds('1,000 nodes'), 2, ' s'),
-            ('1,000 nodes beside 1,000 clusters', seconds('1,000 nodes beside 1,000 clusters'), 2, ' s'),
-            ('10,000 nodes, of ten times 1,000', seconds('10,000 nodes') / seconds('1,000 nodes') / 10, 1, ''),
-            ('10,000 nodes, of 1,000 times 10', seconds('10,000 nodes') / seconds('10 nodes') / 1000, 1, ''),
+            ('1,000 nodes beside 1,000 clusters', seconds('1,000 nodes beside 1,000 clusters'), 2,
+             ' s'),
+            ('10,000 nodes, of ten times 1,000',
+             seconds('10,000 nodes') / seconds('1,000 nodes') / 10, 1, ''),
+            ('10,000 nodes, of 1,000 times 10',
+             seconds('10,000 nodes') / seconds('10 nodes') / 1000, 1, ''),
             ('memory at 10,000', medians['ours, 10,000 nodes'].memory / 1000, 250, ' MB')]
 
 
 DEFINE_AND_START = ('one() { virsh -q define "$1"; virsh -q start --paused "$2"; }; '
-                    'export -f one; ls "$1"/*.xml | xargs -P "$2" -I {} bash -c \'f={}; n=${f##*/}; one "$f" "${n%.xml}"\'')
+                    'export -f one; ls "$1"/*.xml | xargs -P "$2" -I {} '
+                    'bash -c \'f={}; n=${f##*/}; one "$f" "${n%.xml}"\'')
 CREATE = 'ls "$1"/*.xml | xargs -P "$2" -I {} virsh -q create --paused {}'
 
 
@@ -223,8 +231,8 @@ def printed(site, document, folder):
     # Once, so that their consoles' files are there, which libvirt's user may not make.
     site.tool('vc-boot', '--paused', '--ignore-dependencies', input=document.read_bytes())
     site.end('bench')
-    told = etree.fromstring(site.tool('vc-boot', '--print', input=document.read_bytes()))
-    for domain in told.iter('domain'):
+    output = etree.fromstring(site.tool('vc-boot', '--print', input=document.read_bytes()))
+    for domain in output.iter('domain'):
         (folder / f'{domain.findtext("name")}.xml').write_bytes(etree.tostring(domain))
     return folder
 
@@ -241,7 +249,8 @@ def start_ways(site):
     folder = printed(site, document, site.folder / 'bench32')
     install = ('for xml in "$2"/*.xml; do name=$(basename "$xml" .xml); '
                'virt-install -q --import --name "$name" --memory 64 --virt-type qemu '
-               '--disk "path=$1/${name#bench32-}.qcow2,format=qcow2" --network none --graphics none '
+               '--disk "path=$1/${name#bench32-}.qcow2,format=qcow2" '
+               '--network none --graphics none '
                '--noautoconsole --osinfo detect=off,require=off --print-xml 1 >"$3"; '
                'virsh -q define "$3"; virsh -q start --paused "$name"; done')
     # virt-install makes a storage pool of the folder, which its libvirt must be able to read.
@@ -284,12 +293,12 @@ def boot_ways(site):
         site.run('cp', '--sparse=always', image, clones / 'template.img')
         site.run('chmod', '0600', clones / 'template.img')
         site.run('chown', '-R', f'{USER}:', clones)
-        told = site.run('virt-install', '-q', '--import', '--name',
+        output = site.run('virt-install', '-q', '--import', '--name',
                         'bench-template', '--memory', '256', '--virt-type', 'qemu', '--network',
                         'none', '--graphics', 'none', '--noautoconsole', '--osinfo',
                         'detect=off,require=off', '--print-xml', '1', '--disk',
                         f'path={clones}/template.img,format=raw')
-        site.virsh('define', '/dev/stdin', input=told)
+        site.virsh('define', '/dev/stdin', input=output)
 
     def forget():
         site.end('bench')
@@ -305,7 +314,8 @@ def boot_ways(site):
                 disk=lambda: allocated(site.temp / 'clusters' / 'bench-up'),
                 clean=lambda: site.tool('vc-clean', 'bench-up')),
             libvirt(site, ALONE, DEFINE_AND_START, folder, 2),
-            Way(BY_HAND, shell(clone, clones, vc_out, NODES), prepare=template, clean=forget, disk=lambda: allocated(clones), slow=True)]
+            Way(BY_HAND, shell(clone, clones, vc_out, NODES), prepare=template, clean=forget,
+                disk=lambda: allocated(clones), slow=True)]
 
 
 def boot_goals(medians):
@@ -345,15 +355,19 @@ ROWS = [
     Row('stage-zeros', 'stage an image of 4 GiB that is mostly zeros',
         stage_ways('bench-zeros', lambda site: site.made('zeros', 4096, 100)), stage_goals),
     Row('stage-again', 'stage the demo image again, nothing changed', again_ways,
-        lambda medians: [('whole process, through make', medians['ours, again'].seconds, 0.3, ' s')],
+        lambda medians: [('whole process, through make', medians['ours, again'].seconds, 0.3,
+                          ' s')],
         'ours, again'),
     Row('inject', "write a node's vc-out.xml into its disk, all checks on; libguestfs under TCG",
         inject_ways, inject_goals, 'ours, 1 node'),
     Row('allocate', 'allocate a cluster', allocate_ways, allocate_goals, 'ours, 10 nodes'),
     Row('start', 'define and start 32 nodes, paused', start_ways, start_goals),
     Row('startup', 'a small document through each filter', startup_ways, startup_goals, IMPORT, 5),
-    Row('boot', f'a frontend and {NODES} compute nodes, image staged, until all are started, paused',
+    Row('boot',
+        f'a frontend and {NODES} compute nodes, image staged, until all are started, paused',
         boot_ways, boot_goals),
-    Row('ganeti', f'{ganeti.COMPUTES + 1} instances of the demo image on three Ganeti nodes, until all are made',
+    Row('ganeti',
+        f'{ganeti.COMPUTES + 1} instances of the demo image on three Ganeti nodes, '
+        'until all are made',
         lambda site: ganeti.ways(site, Way), ganeti.goals),
 ]

@@ -81,7 +81,7 @@ class Site:
         return path
 
     def entry(self, name, packed, memory=256, unit='MiB'):
-        """An entry of the database whose two roles have the image ``packed``; its parsed document."""
+        """Add an entry with the image ``packed`` for both roles; its parsed document."""
         folder = self.images / name
         if not folder.exists():
             folder.mkdir()
@@ -102,13 +102,15 @@ class Site:
     def staged(self, entry):
         """The staged document of an entry, and the path of its image."""
         staged = self.tool('vc-stage', input=(self.folder / f'{entry}.parsed.xml').read_bytes())
-        return self.saved(f'{entry}.staged', staged), Path(re.search(rb' path="([^"]+\.raw)"', staged)[1].decode())
+        path = re.search(rb' path="([^"]+\.raw)"', staged)[1].decode()
+        return self.saved(f'{entry}.staged', staged), Path(path)
 
     def injected(self, name, entry, computes):
         """The document of a new cluster of a staged entry, its disks made."""
         staged, _ = self.staged(entry)
         self.tool('vc-clean', name)
-        document = self.tool('vc-allocate', '--num-cpus', computes, '--name', name, input=staged.read_bytes())
+        document = self.tool('vc-allocate', '--num-cpus', computes, '--name', name,
+                             input=staged.read_bytes())
         return self.saved(name, self.tool('vc-inject', input=document))
 
     def demo(self):
@@ -118,7 +120,8 @@ class Site:
     def made(self, name, size, content):
         """An image of ``size`` MiB, packed: ext4 with ``content`` MiB of what does not compress."""
         if name not in self._packed:
-            raw = make_image(self.folder / f'{name}.img', [('random', os.urandom(content << 20))], f'{size}M')
+            raw = make_image(self.folder / f'{name}.img', [('random', os.urandom(content << 20))],
+                             f'{size}M')
             self.run(sys.executable, '-m', 'isal.igzip', '-1', raw)
             raw.unlink(missing_ok=True)
             self._packed[name] = Path(f'{raw}.gz')
@@ -135,7 +138,8 @@ class Site:
 
     def domains(self, prefix):
         """The names of the domains that begin so."""
-        return [name for name in self.virsh('list', '--all', '--name').split() if name.startswith(prefix)]
+        return [name for name in self.virsh('list', '--all', '--name').split()
+                if name.startswith(prefix)]
 
     def end(self, prefix):
         """End and forget domains, those of virt-install and virt-clone too."""

@@ -1,4 +1,4 @@
-"""A system libvirtd as the one host, as on a machine of a site: domains paused before they begin."""
+"""A system libvirtd as the only host: domains are paused before their first instruction."""
 import os
 import subprocess
 
@@ -14,7 +14,7 @@ def virsh(host, *command):
 
 
 def test_disks_that_the_host_sees_where_we_do(site, host):
-    """QEMU, as libvirt's own user, gets the overlay; the image that all nodes share stays root's."""
+    """The user of QEMU owns the overlay; root owns the image that all nodes share."""
     document = site.document(site.entry, 'vc-boot', 2)
     names = [f'{site.entry}-{node}' for node in ('compute-0', 'frontend')]
     assert sorted(virsh(host, 'list', '--name').split()) == names
@@ -33,8 +33,9 @@ def test_disks_that_the_host_sees_where_we_do(site, host):
 def test_cards_are_on_the_bridges_in_the_order_that_a_guest_counts_them(site, host):
     site.document(site.entry, 'vc-boot', 2)
     for bridge, cards in (('private', 2), ('public', 1)):
-        told = host.run(['ip', '-o', 'link', 'show', 'master', bridge], capture_output=True).stdout
-        assert len([line for line in lines(told) if 'uplink' not in line]) == cards
+        output = host.run(['ip', '-o', 'link', 'show', 'master', bridge],
+                          capture_output=True).stdout
+        assert len([line for line in lines(output) if 'uplink' not in line]) == cards
     domain = etree.fromstring(virsh(host, 'dumpxml', f'{site.entry}-frontend'))
     cards = domain.findall('devices/interface')
     assert [card.find('source').get('bridge') for card in cards] == ['private', 'public']
@@ -65,9 +66,9 @@ def test_a_vlan_on_a_bridge_whose_libvirt_cannot(site, host):
 def test_row_31_a_libvirtd_that_is_gone(site, host):
     document = site.document(site.entry, 'vc-boot', 2)
     host.stop()
-    told = site.run('vc-status')
-    assert told.stdout.decode().count(' unknown ') == 2
-    assert len(lines(told.stderr)) == 1 and host.uri in lines(told.stderr)[0]
+    output = site.run('vc-status')
+    assert output.stdout.decode().count(' unknown ') == 2
+    assert len(lines(output.stderr)) == 1 and host.uri in lines(output.stderr)[0]
     for tool, arguments, status in (('vc-allocate', ('--num-cpus', 0), 0),
                                     ('vc-boot', (), 1), ('vc-clean', (site.entry,), 1),
                                     ('vc-shutdown', (site.entry,), 1)):

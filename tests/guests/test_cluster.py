@@ -52,7 +52,8 @@ class Cluster:
         subprocess.run([*self.command(), '-fNMS', self.site.folder / 'login'], check=True,
                        stdin=nobody, stdout=nobody, stderr=nobody, timeout=300)
         for node in COMPUTE:
-            self.ssh(f'ssh -fNMS /root/.login-%h -o BatchMode=yes {node} </dev/null >/dev/null 2>&1')
+            self.ssh(f'ssh -fNMS /root/.login-%h -o BatchMode=yes {node} '
+                     '</dev/null >/dev/null 2>&1')
 
     def disconnect(self):
         subprocess.run([*self.command(), '-S', self.site.folder / 'login', '-O', 'exit'],
@@ -86,7 +87,7 @@ def cluster():
         done = site.run('pragma_boot', '--vcname', 'debian', '--name', name, '--num_cpus', 4,
                         '--key', site.folder / 'key.pub', '--wait')
         found = Cluster(site, name)
-        found.told = done
+        found.output = done
         hostkey = re.search('^pragma_boot: hostkey [^ ]+ (ssh-ed25519 [^\r\n]*)',
                             found.console('frontend'), re.M)[1]
         (site.folder / 'known_hosts').write_text(f'[127.0.0.1]:{found.port} {hostkey}\n')
@@ -97,10 +98,10 @@ def cluster():
 
 
 def test_ready_is_said_and_shown(cluster):
-    told = lines(cluster.told.stderr)
+    output = lines(cluster.output.stderr)
     for node in NODES:
-        assert any(re.fullmatch(rf'vc-boot: {node} is ready after \d+ s', line) for line in told)
-    assert cluster.told.stdout.decode().count(' ready ') == 3
+        assert any(re.fullmatch(rf'vc-boot: {node} is ready after \d+ s', line) for line in output)
+    assert cluster.output.stdout.decode().count(' ready ') == 3
 
 
 def test_login_with_the_key_and_no_other(cluster):
@@ -111,8 +112,8 @@ def test_login_with_the_key_and_no_other(cluster):
 
 @pytest.mark.parametrize('node', COMPUTE)
 def test_frontend_reaches_compute_nodes_by_name(cluster, node):
-    told = cluster.ssh(cluster.on(node, 'hostname; nproc')).decode().split()
-    assert told == [node, cluster.nodes[node].get('cpus')]
+    output = cluster.ssh(cluster.on(node, 'hostname; nproc')).decode().split()
+    assert output == [node, cluster.nodes[node].get('cpus')]
 
 
 def test_machine_file_has_a_line_a_cpu(cluster):
@@ -144,9 +145,9 @@ def test_both_generations_of_parsers_find_what_they_read(cluster, node):
 
 @pytest.mark.parametrize('node', NODES)
 def test_interfaces_have_the_addresses_of_their_macs(cluster, node):
-    told = cluster.ssh(cluster.on(node, 'ip -o link; ip -o -4 address')).decode()
-    macs = dict(re.findall(r'^\d+: (eth\d):.*link/ether (\S+)', told, re.M))
-    addresses = dict(re.findall(r'^\d+: (eth\d)\s+inet ([0-9.]+)/', told, re.M))
+    output = cluster.ssh(cluster.on(node, 'ip -o link; ip -o -4 address')).decode()
+    macs = dict(re.findall(r'^\d+: (eth\d):.*link/ether (\S+)', output, re.M))
+    addresses = dict(re.findall(r'^\d+: (eth\d)\s+inet ([0-9.]+)/', output, re.M))
     cards = cluster.nodes[node].findall('interface')
     assert [(macs[f'eth{index}'], addresses[f'eth{index}']) for index in range(len(cards))] == \
         [(card.get('mac'), card.get('ip')) for card in cards]
@@ -186,8 +187,8 @@ def test_the_clusters_key_is_on_the_frontend_alone(cluster):
 
 
 def test_the_guest_part_is_safe_to_run_again(cluster):
-    state = 'cat /etc/hosts /root/.ssh/authorized_keys /etc/machine-id; ip -4 -o address; ' \
-            'ip route; nft list ruleset; md5sum /etc/ssh/ssh_host_*'
+    state = ('cat /etc/hosts /root/.ssh/authorized_keys /etc/machine-id; ip -4 -o address; '
+             'ip route; nft list ruleset; md5sum /etc/ssh/ssh_host_*')
     before = re.sub(rb'valid_lft.*', b'', cluster.ssh(state))
     cluster.ssh('pragma-guest configure')
     assert re.sub(rb'valid_lft.*', b'', cluster.ssh(state)) == before
@@ -215,10 +216,10 @@ def test_shutdown_and_boot_again(cluster):
     done = cluster.site.run('vc-shutdown', '--timeout', 120, cluster.name)
     assert done.stderr == b''
     assert cluster.site.run('vc-status', cluster.name).stdout.decode().count(' stopped ') == 3
-    told = cluster.site.run('vc-status', '--xml', cluster.name).stdout
-    told = told.replace(b'<compute>', b"<compute><boot_dependency parent='frontend'>"
+    output = cluster.site.run('vc-status', '--xml', cluster.name).stdout
+    output = output.replace(b'<compute>', b"<compute><boot_dependency parent='frontend'>"
                                       b"<wait type='port' value='300'/></boot_dependency>")
-    cluster.site.run('vc-boot', '--wait', input=told)
+    cluster.site.run('vc-boot', '--wait', input=output)
     frontend, *computes = (started(cluster, node) for node in NODES)
     assert min(computes) > frontend + 3
     # The host key is the one of the first boot: ssh is strict about it.

@@ -1,4 +1,4 @@
-"""The examples, each run as it stands; one boots a real cluster, which vc-ssh and vc-console then use."""
+"""The examples, each run unchanged; vc-ssh and vc-console use the real cluster of one of them."""
 import os
 import re
 import shutil
@@ -30,7 +30,8 @@ def test_all_are_short_and_executable():
     assert len(found) == 7
     for path in found:
         text = path.read_text()
-        assert os.access(path, os.X_OK) and text.startswith('#!') and len(text.splitlines()) <= 30, path
+        assert os.access(path, os.X_OK) and text.startswith('#!'), path
+        assert len(text.splitlines()) <= 30, path
         assert max(map(len, text.splitlines())) <= 110, path
 
 
@@ -50,10 +51,11 @@ def test_a_cluster_a_project(site):
 
 def test_a_document_moved_by_hand(site):
     (site.folder / 'edit.sed').write_text(
-        '/<boot_dependency/,/<.boot_dependency>/d\n/<node role="compute"/s/memory="1048576"/memory="524288"/\n')
+        '/<boot_dependency/,/<.boot_dependency>/d\n'
+        '/<node role="compute"/s/memory="1048576"/memory="524288"/\n')
     done = run(site, 'by-hand', site.entry, 4, site.key, EDITOR='sed -i -f edit.sed')
     assert '> ' in done.stdout.decode() and mine(site) == all_nodes(site)
-    for name, size in zip(all_nodes(site), (524288, 524288, 1048576)):
+    for name, size in zip(all_nodes(site), (524288, 524288, 1048576), strict=True):
         assert re.search(f'Max memory: +{size} KiB', virsh('dominfo', name))
     assert (site.folder / 'booted.xml').read_text().count('<state>running') == 3
     # Given again by hand, as the example says, it changes nothing.
@@ -65,8 +67,10 @@ def test_a_filter_of_the_sites_own(site):
     parsed = site.run('vc-parse', site.vc_in).stdout
     more = run(site, 'more-memory', 4, input=parsed).stdout
     staged = site.run('vc-stage', input=more).stdout
-    told = etree.fromstring(site.run('vc-allocate', '--num-cpus', 4, '--dry-run', input=staged).stdout)
-    assert [node.get('memory') for node in told.iterfind('cluster/node')] == ['1048576', '4194304', '4194304']
+    output = etree.fromstring(site.run('vc-allocate', '--num-cpus', 4, '--dry-run',
+                                     input=staged).stdout)
+    assert [node.get('memory') for node in output.iterfind('cluster/node')] == [
+        '1048576', '4194304', '4194304']
 
     def canonical(document):
         return etree.tostring(etree.fromstring(document), method='c14n2')
@@ -86,7 +90,8 @@ def test_a_driver_of_the_sites_own(site):
     log = (site.temp / 'started.log').read_text().splitlines()
     assert [line.split(None, 1)[1] for line in log] == [
         f'{site.entry} {node} on qemu:///session' for node in ('frontend', 'compute-0')]
-    done = site.run('pragma_boot', '--vcname', site.entry, '--num_cpus', 10, '--key', site.key, status=3)
+    done = site.run('pragma_boot', '--vcname', site.entry, '--num_cpus', 10, '--key', site.key,
+                    status=3)
     assert '10 CPUs are more than the maximum of a cluster: 8' in done.stderr.decode()
     assert site.clusters() == [site.entry]
 
@@ -97,10 +102,11 @@ def cluster():
     folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
     os.chmod(folder, 0o755)
     site = Site(folder, f'base_path = {ROOT}/images\naccel = auto\n')
-    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', site.folder / 'key'], check=True)
+    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', site.folder / 'key'],
+                   check=True)
     site.name = f't{os.getpid()}-hello'
     try:
-        site.told = run(site, 'mpi-hello', site.name, site.folder / 'key.pub').stdout.decode()
+        site.output = run(site, 'mpi-hello', site.name, site.folder / 'key.pub').stdout.decode()
         yield site
     finally:
         site.run('vc-clean', site.name)
@@ -114,7 +120,7 @@ def ssh(cluster, *arguments, **options):
 
 @pytest.mark.guest
 def test_mpi_hello(cluster):
-    ranks = sorted(re.findall('^hello from rank ([0-9]) on (.*)$', cluster.told, re.M))
+    ranks = sorted(re.findall('^hello from rank ([0-9]) on (.*)$', cluster.output, re.M))
     assert ranks == [('0', 'compute-0'), ('1', 'compute-0'), ('2', 'compute-1'), ('3', 'compute-1')]
     # The cluster is there now, and is used again.
     again = run(cluster, 'mpi-hello', cluster.name, cluster.folder / 'key.pub').stdout.decode()
@@ -133,7 +139,8 @@ def test_ssh_runs_commands_and_ends_as_they_do(cluster):
 def test_ssh_goes_on_to_a_compute_node(cluster):
     done = ssh(cluster, '--node', 'compute-1', cluster.name, 'hostname')
     assert done.stdout == b'compute-1\n' and done.stderr == b''
-    keys = [(cluster.temp / 'clusters' / cluster.name / f'{node}.known_hosts').read_text().split()[2]
+    folder = cluster.temp / 'clusters' / cluster.name
+    keys = [(folder / f'{node}.known_hosts').read_text().split()[2]
             for node in ('frontend', 'compute-1')]
     assert len(set(keys)) == 2
     there = ssh(cluster, cluster.name, 'cat /etc/ssh/ssh_host_ed25519_key.pub').stdout.split()[1]
@@ -144,10 +151,12 @@ def test_ssh_goes_on_to_a_compute_node(cluster):
 def test_ssh_refuses_another_host_key(cluster):
     known = cluster.temp / 'clusters' / cluster.name / 'frontend.known_hosts'
     right = known.read_text()
-    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', cluster.folder / 'other'], check=True)
+    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', cluster.folder / 'other'],
+                   check=True)
     known.write_text(right.split()[0] + ' ' + (cluster.folder / 'other.pub').read_text())
     try:
-        assert 'Host key verification failed' in ssh(cluster, cluster.name, 'true', status=255).stderr.decode()
+        assert 'Host key verification failed' in ssh(cluster, cluster.name, 'true',
+                                                     status=255).stderr.decode()
     finally:
         known.write_text(right)
 
@@ -155,5 +164,5 @@ def test_ssh_refuses_another_host_key(cluster):
 @pytest.mark.guest
 def test_console_of_a_guest(cluster):
     for node in ('frontend', *COMPUTE):
-        told = cluster.run('vc-console', '--no-follow', cluster.name, node).stdout.decode()
-        assert re.search(rf'^pragma_boot: ready {node}\r*$', told, re.M)
+        output = cluster.run('vc-console', '--no-follow', cluster.name, node).stdout.decode()
+        assert re.search(rf'^pragma_boot: ready {node}\r*$', output, re.M)

@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 def left_of(folder, netns):
     """What there is of a lab: processes of its namespaces, mounts, network namespaces."""
-    mounts = [line for line in Path('/proc/self/mountinfo').read_text().splitlines() if str(folder) in line]
+    mounts = [line for line in Path('/proc/self/mountinfo').read_text().splitlines()
+              if str(folder) in line]
     ours = {Path(f'/proc/self/ns/{kind}').readlink() for kind in ('net', 'pid', 'mnt')}
     processes = []
     for process in filter(str.isdigit, os.listdir('/proc')):
@@ -32,8 +33,10 @@ def left_of(folder, netns):
                 processes.append(words)
         except OSError:
             continue
-    networks = [name for name in subprocess.run(['ip', 'netns', 'list'], capture_output=True, text=True,
-                                                check=True).stdout.split() if name.startswith(netns[:-1])]
+    networks = [name
+                for name in subprocess.run(['ip', 'netns', 'list'], capture_output=True, text=True,
+                                                check=True).stdout.split()
+                if name.startswith(netns[:-1])]
     return processes, mounts, networks
 
 
@@ -43,7 +46,8 @@ class Place:
     def __init__(self, lab):
         self.lab = lab
         self.site = LabSite(lab, MASTER_IP)
-        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', lab.folder / 'key'], check=True)
+        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', lab.folder / 'key'],
+                       check=True)
         demo = ROOT / 'images/debian'
         for file in ('vc-in.xml', 'debian.img.gz'):
             shutil.copy(demo / file, self.site.base)
@@ -54,12 +58,14 @@ class Place:
 
     def hosts(self):
         """The short names of the nodes that the cluster's nodes are on, by the ledger."""
-        return {node.get('name'): re.fullmatch(f'ganeti://{MASTER_IP}/(h[0-2])[.]example[.]org', node.get('host'))[1]
+        return {node.get('name'): re.fullmatch(f'ganeti://{MASTER_IP}/(h[0-2])[.]example[.]org',
+                                               node.get('host'))[1]
                 for node in self.nodes()}
 
     def ssh(self, command):
         """What a command on the frontend says."""
-        return self.site.run('vc-ssh', '-i', self.lab.folder / 'key', 'wide', command).stdout.decode()
+        return self.site.run('vc-ssh', '-i', self.lab.folder / 'key', 'wide',
+                             command).stdout.decode()
 
     def reached(self):
         """The names of the compute nodes that the frontend logs in to."""
@@ -71,7 +77,7 @@ class Place:
         return (self.site.base / 'vc-in.xml').read_text()
 
     def allocated(self, name, number, text):
-        """The document of a cluster of a frontend and three, on a subnet of its own, before instances are made."""
+        """The document of an allocated cluster of four nodes, on a subnet of its own."""
         entry = self.site.base / f'{name}.xml'
         entry.write_text(text.replace('10.1.1.1', f'10.{number}.1.1'))
         staged = self.site.run('vc-stage', input=self.site.run('vc-parse', entry).stdout).stdout
@@ -79,8 +85,8 @@ class Place:
 
     def instances(self, name):
         """The names of a cluster's instances."""
-        told = self.lab.master.do('gnt-instance', 'list', '--no-headers', '-o', 'name').split()
-        return [instance for instance in told if instance.startswith(f'{name}-')]
+        output = self.lab.master.do('gnt-instance', 'list', '--no-headers', '-o', 'name').split()
+        return [instance for instance in output if instance.startswith(f'{name}-')]
 
 
 @pytest.fixture(scope='module')
@@ -98,16 +104,17 @@ def place():
 
 
 def test_boots_where_ganeti_places(place):
-    """A frontend and three compute nodes, on more nodes than one, with their files in their disks."""
+    """Four instances, on more than one machine of Ganeti, with their files in their disks."""
     place.site.run('pragma_boot', '--vcname', 'debian', '--name', 'wide', '--num_cpus', 3, '--key',
                    place.lab.folder / 'key.pub', '--wait')
     assert len(place.nodes()) == 4 and len(set(place.hosts().values())) > 1
-    told = place.lab.master.do('gnt-instance', 'list', '--no-headers', '--separator=,', '-o', 'name,pnode,tags')
-    for line in told.splitlines():
+    output = place.lab.master.do('gnt-instance', 'list', '--no-headers', '--separator=,', '-o',
+                               'name,pnode,tags')
+    for line in output.splitlines():
         name, node, tags = line.split(',', 2)
         assert node == f"{place.hosts()[name.removeprefix('wide-')]}.example.org"
         assert 'pragma_boot:cluster:wide' in tags.split(',')
-    assert len(told.splitlines()) == 4
+    assert len(output.splitlines()) == 4
     assert place.reached() == ['compute-0', 'compute-1', 'compute-2']
     assert place.ssh('stat -c %a /root/vc-out.xml').strip() == '600'
     disks = [path.stat() for path in (place.lab.folder / 'storage').rglob('*') if path.is_file()]
@@ -115,14 +122,16 @@ def test_boots_where_ganeti_places(place):
 
 
 def test_two_requests_at_once_do_not_both_win(place):
-    """There is memory for six such nodes, two a Ganeti node, and each asks for four: one has status 3, and nothing."""
-    free = min(map(int, place.lab.master.do('gnt-node', 'list', '--no-headers', '--units=m', '-o', 'mfree').split()))
+    """There is memory for six nodes, and each of two clusters has four: one gets status 3."""
+    free = min(map(int, place.lab.master.do('gnt-node', 'list', '--no-headers', '--units=m', '-o',
+                                            'mfree').split()))
     text = place.entry().replace('262144', str(free * 2 // 5 << 10))
-    documents = {name: place.allocated(name, number, text) for number, name in enumerate(('first', 'second'), 2)}
+    documents = {name: place.allocated(name, number, text)
+                 for number, name in enumerate(('first', 'second'), 2)}
     with ThreadPoolExecutor() as pool:
         done = dict(zip(documents, pool.map(lambda document: place.lab.run(
             [ROOT / 'bin/vc-inject'], input=document, check=False, capture_output=True,
-            env=place.site.environment()), documents.values())))
+            env=place.site.environment()), documents.values()), strict=True))
     assert sorted(one.returncode for one in done.values()) == [0, 3], done
     for name, one in done.items():
         assert len(place.instances(name)) == (0 if one.returncode else 4)
@@ -130,29 +139,33 @@ def test_two_requests_at_once_do_not_both_win(place):
 
 
 def test_a_kill_leaves_nothing_that_vc_clean_does_not_find(place):
-    """vc-inject is killed while Ganeti makes its instances: they are cancelled, or removed once they are made."""
+    """vc-inject is killed while Ganeti makes instances: they are cancelled or removed later."""
     document = place.allocated('killed', 4, place.entry())
-    with subprocess.Popen(['ip', 'netns', 'exec', place.lab.netns, ROOT / 'bin/vc-inject'], stdin=subprocess.PIPE,
+    with subprocess.Popen(['ip', 'netns', 'exec', place.lab.netns, ROOT / 'bin/vc-inject'],
+                          stdin=subprocess.PIPE,
                           stdout=subprocess.DEVNULL, env=place.site.environment()) as running:
         running.stdin.write(document)
         running.stdin.close()
-        while 'INSTANCE_CREATE(killed-frontend)' not in place.lab.master.do('gnt-job', 'list', '--running'):
+        while 'INSTANCE_CREATE(killed-frontend)' not in place.lab.master.do('gnt-job', 'list',
+                                                                            '--running'):
             assert running.poll() is None
         running.kill()
     place.site.run('vc-clean', 'killed')
     assert place.instances('killed') == []
-    jobs = place.lab.master.do('gnt-job', 'list', '--no-headers', '-o', 'status,summary').splitlines()
+    jobs = place.lab.master.do('gnt-job', 'list', '--no-headers', '-o',
+                               'status,summary').splitlines()
     assert {job.split()[0] for job in jobs if 'killed' in job} <= {'success', 'canceled', 'error'}
     assert 'killed' not in place.site.clusters()
 
 
 def test_a_node_dies_and_ganeti_fails_over(place):
-    """vc-status says what is unknown, and then where Ganeti has it; it runs there and is reached."""
+    """vc-status shows nodes as unknown, then on the machine that Ganeti moved them to."""
     before = place.hosts()
     lost = next(node for node in place.lab.nodes[1:] if node.name in before.values())
     there = {name for name, host in before.items() if host == lost.name}
     lost.kill()
-    states = {line.split()[1]: line.split()[2] for line in lines(place.site.run('vc-status', 'wide').stdout)[1:]}
+    states = {line.split()[1]: line.split()[2]
+              for line in lines(place.site.run('vc-status', 'wide').stdout)[1:]}
     assert {name for name, state in states.items() if state == 'unknown'} == there
     assert place.hosts() == before
     place.lab.master.do('gnt-node', 'modify', '--offline=yes', lost.fqdn)
@@ -174,7 +187,8 @@ def test_a_node_dies_and_ganeti_fails_over(place):
 
 def test_stops_and_starts_again(place):
     place.site.run('vc-shutdown', 'wide')
-    assert {line.split()[2] for line in lines(place.site.run('vc-status', 'wide').stdout)[1:]} == {'stopped'}
+    states = [line.split()[2] for line in lines(place.site.run('vc-status', 'wide').stdout)[1:]]
+    assert set(states) == {'stopped'}
     document = place.site.run('vc-status', '--xml', 'wide').stdout
     place.site.run('vc-boot', '--wait', input=document)
     assert place.reached() == ['compute-0', 'compute-1', 'compute-2']
@@ -188,13 +202,15 @@ def test_clean_leaves_nothing(place):
 
 
 def test_a_clean_that_cannot_be_whole_keeps_the_cluster(place):
-    """An instance is on a node that died: its cluster stays in the ledger until Ganeti has failed it over."""
+    """An instance is on a dead machine: its cluster stays in the ledger until it was moved."""
     place.site.run('vc-inject', input=place.allocated('left', 5, place.entry()))
     lost = next(node for node in place.lab.nodes[1:] if node.init)
-    assert f'{lost.name}.example.org'.encode() in (place.site.temp / 'clusters/left/document.xml').read_bytes()
+    document = (place.site.temp / 'clusters/left/document.xml').read_bytes()
+    assert f'{lost.name}.example.org'.encode() in document
     lost.kill()
     done = place.site.run('vc-clean', 'left', status=1)
-    assert re.search(r'job [0-9]+ \(remove left-[a-z0-9-]+\) ended with error: .*stays in the ledger',
+    assert re.search(r'job [0-9]+ \(remove left-[a-z0-9-]+\) ended with error: '
+                     r'.*stays in the ledger',
                      done.stderr.decode()), done
     assert 'left' in place.site.clusters() and place.instances('left')
     place.lab.master.do('gnt-node', 'modify', '--offline=yes', lost.fqdn)

@@ -1,4 +1,4 @@
-"""Guests other than the demo image, each built here, checked, booted, and asked over ssh what it is."""
+"""Guests other than the demo image: built, checked, booted, and inspected over ssh."""
 import os
 import re
 import shutil
@@ -20,7 +20,8 @@ GUESTS = {'trixie-gpt': ('--suite', 'trixie', '--table', 'gpt'),
 SEEN = {'trixie-gpt': ('trixie', 'gpt', 'ext4'), 'bookworm-xfs': ('bookworm', 'dos', 'xfs')}
 """Release, partition table and file system as the guest itself sees them."""
 
-ASK = '. /etc/os-release; echo $VERSION_CODENAME; lsblk -no PTTYPE /dev/vda1; findmnt -no FSTYPE,SOURCE /'
+ASK = ('. /etc/os-release; echo $VERSION_CODENAME; lsblk -no PTTYPE /dev/vda1; '
+       'findmnt -no FSTYPE,SOURCE /')
 
 
 @pytest.fixture(scope='module', params=GUESTS)
@@ -36,9 +37,12 @@ def guest(request):
         entry.mkdir()
         (site.base / 'vcdb.txt').write_text(f'{site.kind},{site.kind}/vc-in.xml\n')
         site.vc_in = shutil.copy(ROOT / 'images/debian/vc-in.xml', entry)
-        subprocess.run([ROOT / 'images/debian/build', *GUESTS[site.kind], entry / 'debian.img.gz'], check=True)
-        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', site.folder / 'key'], check=True)
-        site.told = site.run('pragma_boot', '--vcname', site.kind, '--name', site.name, '--num_cpus', 1,
+        subprocess.run([ROOT / 'images/debian/build', *GUESTS[site.kind], entry / 'debian.img.gz'],
+                       check=True)
+        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', site.folder / 'key'],
+                       check=True)
+        site.output = site.run('pragma_boot', '--vcname', site.kind, '--name', site.name,
+                             '--num_cpus', 1,
                              '--key', site.folder / 'key.pub', '--wait')
         yield site
     finally:
@@ -49,16 +53,17 @@ def guest(request):
 @pytest.mark.parametrize('node', ['frontend', 'compute-0'])
 def test_it_answers_over_ssh(guest, node):
     on = () if node == 'frontend' else ('--node', node)
-    told = guest.run('vc-ssh', '-i', guest.folder / 'key', *on, guest.name, f'hostname; {ASK}').stdout
+    output = guest.run('vc-ssh', '-i', guest.folder / 'key', *on, guest.name,
+                     f'hostname; {ASK}').stdout
     release, table, filesystem = SEEN[guest.kind]
     name = f'{guest.name}.local' if node == 'frontend' else node
-    assert lines(told)[:3] == [name, release, table]
-    assert re.fullmatch(rf'{filesystem} +/dev/vda1', lines(told)[3])
+    assert lines(output)[:3] == [name, release, table]
+    assert re.fullmatch(rf'{filesystem} +/dev/vda1', lines(output)[3])
 
 
 def test_vc_check_finds_no_fault(guest):
     """XFS, which vc-check cannot look into, is said not to have been looked into."""
     seen = guest.kind != 'bookworm-xfs'
-    told = lines(guest.run('vc-check', guest.vc_in, status=0 if seen else 1).stdout)
-    assert not [line for line in told if 'FAIL' in line]
-    assert bool([line for line in told if line.lstrip().startswith('--')]) == (not seen)
+    output = lines(guest.run('vc-check', guest.vc_in, status=0 if seen else 1).stdout)
+    assert not [line for line in output if 'FAIL' in line]
+    assert bool([line for line in output if line.lstrip().startswith('--')]) == (not seen)

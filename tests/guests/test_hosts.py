@@ -33,13 +33,14 @@ gateway = 192.0.2.1
 dns = 192.0.2.1
 '''
 
-# An Open vSwitch in user space, which asks nothing of the kernel, in the place of the Linux
-# bridge that ends the host's uplink. Debian's cannot fill in the checksums that a guest leaves to
-# its host, so that QEMU is told to offer no guest that.
+# An Open vSwitch in user space, which needs no kernel module, replaces the Linux bridge at the end
+# of the host's uplink. Debian's version cannot fill in the checksums that a guest leaves to its
+# host, so QEMU must not offer guests to leave them.
 SWITCH = '''
 touch /run/qemu
 mount --bind /usr/bin/qemu-system-x86_64 /run/qemu
-printf '#!/bin/sh\\nexec /run/qemu -L /usr/share/qemu -L /usr/share/seabios -global virtio-net-pci.csum=off "$@"\\n' >/run/qemu.sh
+printf '#!/bin/sh\\nexec /run/qemu -L /usr/share/qemu -L /usr/share/seabios %s "$@"\\n' \
+    '-global virtio-net-pci.csum=off' >/run/qemu.sh
 chmod 755 /run/qemu.sh
 mount --bind /run/qemu.sh /usr/bin/qemu-system-x86_64
 mkdir /run/openvswitch
@@ -129,8 +130,9 @@ def make_database(site):
     demo = ROOT / 'images/debian'
     text = (demo / 'vc-in.xml').read_text()
     shutil.copy(demo / 'debian.img.gz', site.base)
-    for name, dependency in (('debian', ''), ('patient', "<boot_dependency parent='frontend'>"
-                                              "<wait type='ready' value='3000'/></boot_dependency>")):
+    waiting = ("<boot_dependency parent='frontend'><wait type='ready' value='3000'/>"
+               '</boot_dependency>')
+    for name, dependency in (('debian', ''), ('patient', waiting)):
         (site.base / f'{name}.xml').write_text(text.replace(
             '<compute>', f'<compute>{dependency}'))
         with open(site.base / 'vcdb.txt', 'a', encoding='utf-8') as database:
@@ -163,9 +165,9 @@ def place():
             found.set(cpu_overcommit=3, reserved_cpus=3 * cpus - 4, private_network='bridge:plain',
                       vlans='', public_network='network:site')
             # Both nodes on the freest, the second when the first is ready.
-            found.told = {'boot': found.boot('plain', 1, 'patient')}
+            found.output = {'boot': found.boot('plain', 1, 'patient')}
             for name in ('wide', 'twin', 'plain'):
-                found.told[name] = found.wait(name)
+                found.output[name] = found.wait(name)
             yield found
     finally:
         shutil.rmtree(folder)
@@ -175,7 +177,8 @@ def test_a_cluster_over_three_hosts(place):
     uris = [host.uri for host in place.lab.hosts]
     assert [node.get('host') for node in place.nodes('wide')] == uris
     assert [line.split()[1:4] for line in lines(place.site.run('vc-status', 'wide').stdout)][1:] \
-        == [[name, 'ready', uri] for name, uri in zip(('frontend', 'compute-0', 'compute-1'), uris)]
+        == [['frontend', 'ready', uris[0]], ['compute-0', 'ready', uris[1]],
+            ['compute-1', 'ready', uris[2]]]
     assert place.ssh('wide', 'hostname; for node in compute-0 compute-1; do '
                      'ssh -o BatchMode=yes $node hostname; done').split() == \
         ['wide.example.org', 'compute-0', 'compute-1']
@@ -204,7 +207,8 @@ def test_clusters_with_the_same_subnet_do_not_see_each_other(place):
 
 def test_a_cluster_on_linux_bridges(place):
     assert len({node.get('host') for node in place.nodes('plain')}) == 1
-    cards = place.host_of('plain').run(['ip', '-o', 'link', 'show', 'master', 'plain'], capture_output=True)
+    cards = place.host_of('plain').run(['ip', '-o', 'link', 'show', 'master', 'plain'],
+                                       capture_output=True)
     assert len(lines(cards.stdout)) == 2
     assert place.ssh('plain', 'hostname; ssh -o BatchMode=yes compute-0 hostname').split() \
         == ['plain.example.org', 'compute-0']
@@ -225,8 +229,9 @@ def test_an_image_reaches_a_host_once(place):
         assert subprocess.run(['cmp', staged, held], check=False).returncode == 0
         assert held.stat().st_mode & 0o777 == 0o444 and held.stat().st_uid == 0
         assert held.stat().st_blocks <= 1.1 * staged.stat().st_blocks
-        # Two clusters on the first host: sent for the first, before the second was allocated.
-        assert held.stat().st_mtime < (place.site.temp / 'clusters/plain/id_ed25519').stat().st_mtime
+        # The first cluster on the host needed it, before the second one was allocated.
+        later = place.site.temp / 'clusters/plain/id_ed25519'
+        assert held.stat().st_mtime < later.stat().st_mtime
 
 
 def test_a_compute_node_starts_the_moment_that_its_frontend_is_ready(place):
@@ -235,15 +240,15 @@ def test_a_compute_node_starts_the_moment_that_its_frontend_is_ready(place):
     begun = [int(re.search('started="([0-9]+)"', place.virsh(
         host, 'metadata', f'plain-{node}', 'urn:pragma_boot:node'))[1])
         for node in ('frontend', 'compute-0')]
-    said = re.search('^vc-boot: frontend is ready after ([0-9]+) s$', place.told['boot'], re.M)
-    # Whole seconds are told; and a busy machine takes its time between two processes.
+    said = re.search('^vc-boot: frontend is ready after ([0-9]+) s$', place.output['boot'], re.M)
+    # In whole seconds; a busy machine also takes time between two processes.
     assert int(said[1]) > 3 and -2 <= begun[1] - begun[0] - int(said[1]) <= 60
 
 
 def test_stops_and_starts_where_the_nodes_are(place):
     place.site.run('vc-shutdown', '--timeout', 120, 'twin')
-    told = place.site.run('vc-status').stdout.decode()
-    assert re.search('^twin +frontend +stopped ', told, re.M) and told.count(' ready ') == 5
+    output = place.site.run('vc-status').stdout.decode()
+    assert re.search('^twin +frontend +stopped ', output, re.M) and output.count(' ready ') == 5
     place.site.run('vc-boot', input=place.document('twin'))
     assert re.search('^twin +frontend +running ', place.site.run('vc-status').stdout.decode(), re.M)
 
@@ -253,9 +258,10 @@ def test_row_31_a_host_that_is_down_is_named_and_left_out(place):
     document = place.document('wide')
     down.stop()
     try:
-        told = place.site.run('vc-status', 'wide')
-        assert re.search(f"^vc-status: libvirt at '{re.escape(down.uri)}'", told.stderr.decode())
-        assert [line.split()[2] for line in lines(told.stdout)[1:]] == ['ready', 'ready', 'unknown']
+        output = place.site.run('vc-status', 'wide')
+        assert re.search(f"^vc-status: libvirt at '{re.escape(down.uri)}'", output.stderr.decode())
+        assert [line.split()[2] for line in lines(output.stdout)[1:]] == ['ready', 'ready',
+                                                                          'unknown']
         place.set(private_network='bridge:public', public_network='user')
         allocated = place.site.run('vc-allocate', '--dry-run', '--num-cpus', 0,
                                    input=not_allocated(document))

@@ -1,6 +1,6 @@
-"""What tests share: sites, disks and images, hosts and Ganeti clusters of this machine's own, and programs that test for long.
+"""What tests share: sites, images, hosts and Ganeti clusters on this machine, and long tests.
 
-No test file is imported by another: what two of them need is here, and fixtures are in conftest.py.
+Test files do not import each other: what two of them need is here, or a fixture in conftest.py.
 """
 import sys
 from pathlib import Path
@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / 'tests' / 'data'
 
-# QEMU runs as an unprivileged user where we are root: it must reach what lies in here, and the
-# monitor's socket has 107 bytes for its path.
+# The folder for sites. If we are root, QEMU runs as another user and must reach it; the path of
+# its monitor's socket can have 107 bytes.
 SCRATCH = '/var/tmp'
 
 sys.path.insert(0, str(ROOT / 'lib'))

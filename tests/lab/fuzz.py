@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""fuzz.py: feed the tools what nobody thought of
+"""fuzz.py: run the tools on inputs that are changed at random
 
 Usage:
   fuzz.py [--seconds N] [--seed N] [--target NAME]... [--keep DIR]
@@ -7,17 +7,17 @@ Usage:
   fuzz.py (-h | --help)
 
 Changes good documents, disks and arguments at random, by hypothesis, and runs
-the tools on them. None may show a traceback, hang, end with a status outside
-0, 1, 2, 3 and 130, write half an output, or leave a half-made file. What is
-found is made as small as it gets, printed, and kept as a file.
+the tools on them. A tool must not print a traceback, hang, exit with a status
+other than 0, 1, 2, 3 and 130, write part of its output, or leave an unfinished
+file. An input that makes one do so is reduced, printed, and saved to a file.
 
 Options:
-  --seconds N    in all, shared by the targets [default: 60]
-  --seed N       of the random numbers (default: a new one, which is printed)
-  --target NAME  this target alone; may be given again (default: all)
-  --keep DIR     the folder for what is found [default: .]
-  --list         name the targets
-  -h, --help     show this text
+  --seconds N    the time for all targets [default: 60]
+  --seed N       seed of the random numbers (default: a new one, which is printed)
+  --target NAME  only this target; may be repeated (default: all)
+  --keep DIR     the folder for saved inputs [default: .]
+  --list         list the targets
+  -h, --help     show this help
 """
 import ast
 import contextlib
@@ -51,13 +51,16 @@ STATUSES = {0, 1, 2, 3, 130}
 HANGS = 60
 """Seconds after which a tool hangs."""
 
-WORDS = ['', '-1', '0', '1', '1e9', '65536', '99999999999999999999', '٣', ' ', 'a' * 300, '../../etc/passwd', '/etc/passwd',
-         'a b;$(id)', '-rf', "'\"<&>", 'frontend', 'compute', 'qemu:///session', 'qemu:///system', 'none', '::1', '10.1.1.1',
-         '255.255.255.255', '0.0.0.0', '52:54:00:00:00:01', 'e\u0301\U0001f600', '\u202e', '\x85', 'json:{}', '%s%n', '{0}']
+WORDS = ['', '-1', '0', '1', '1e9', '65536', '99999999999999999999', '٣', ' ', 'a' * 300,
+         '../../etc/passwd', '/etc/passwd',
+         'a b;$(id)', '-rf', "'\"<&>", 'frontend', 'compute', 'qemu:///session', 'qemu:///system',
+         'none', '::1', '10.1.1.1',
+         '255.255.255.255', '0.0.0.0', '52:54:00:00:00:01', 'e\u0301\U0001f600', '\u202e', '\x85',
+         'json:{}', '%s%n', '{0}']
 
 
 class Finding(AssertionError):
-    """What a tool may not do."""
+    """A tool does what it must not do."""
 
 
 class Target:
@@ -87,16 +90,16 @@ class Target:
     def check(self, arguments, data):
         """Run one example; raises Finding."""
         status, out, err = self._forked(arguments, data)
-        told = err.decode(errors='replace')
+        output = err.decode(errors='replace')
         if status not in STATUSES:
-            raise Finding(f'status {status}: {told}')
-        if 'Traceback' in told or 'internal error' in told:
-            raise Finding(told)
-        strange = [line for line in told.splitlines() if not line.startswith(f'{self.name}: ')]
+            raise Finding(f'status {status}: {output}')
+        if 'Traceback' in output or 'internal error' in output:
+            raise Finding(output)
+        strange = [line for line in output.splitlines() if not line.startswith(f'{self.name}: ')]
         if strange:
             raise Finding(f'not in the name of the tool: {strange}')
-        if status and (out or not told):
-            raise Finding(f'status {status}, stdout {out[:100]}, stderr {told}')
+        if status and (out or not output):
+            raise Finding(f'status {status}, stdout {out[:100]}, stderr {output}')
         if not status:
             root = etree.fromstring(out, etree.XMLParser(huge_tree=True))
             if root.tag == 'vc' and root.find('source') is not None:
@@ -104,9 +107,10 @@ class Target:
         self._left()
 
     def _left(self):
-        """Raise Finding for what is half-made; remove what was made whole."""
+        """Raise Finding for what is unfinished; remove what was made whole."""
         left = [path for path in self.site.temp.rglob('.*') if path.name != '.lock']
-        half = [path for path in self.site.temp.glob('clusters/*') if not (path / 'document.xml').exists()]
+        half = [path for path in self.site.temp.glob('clusters/*')
+                if not (path / 'document.xml').exists()]
         for path in self.site.temp.glob('clusters/*'):
             if path.name != 'kept':
                 shutil.rmtree(path)
@@ -114,7 +118,7 @@ class Target:
             raise Finding(f'left: {[str(path) for path in left + half]}')
 
     def _forked(self, arguments, data):
-        """Run the tool's main in a child of this process, whose imports are done; status, stdout, stderr."""
+        """Run the tool's main in a fork of this process; its status, stdout and stderr."""
         with contextlib.ExitStack() as stack:
             given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
             given.write(data)
@@ -135,14 +139,16 @@ class Target:
             return os.waitstatus_to_exitcode(status), out.read(), err.read()
 
     def _become(self, arguments, *files):
-        """Be the tool, in the child: never returns."""
+        """Run the tool in the child; does not return."""
         status = 99
         try:
             os.setpgid(0, 0)
             for number, file in enumerate(files):
                 os.dup2(file.fileno(), number)
-            sys.stdin, sys.stdout, sys.stderr = (io.TextIOWrapper(open(number, mode, closefd=False), write_through=True)
-                                                 for number, mode in ((0, 'rb'), (1, 'wb'), (2, 'wb')))
+            sys.stdin, sys.stdout, sys.stderr = (
+                io.TextIOWrapper(open(number, mode, closefd=False),    # noqa: SIM115 - to the end
+                                 write_through=True)
+                for number, mode in ((0, 'rb'), (1, 'wb'), (2, 'wb')))
             sys.argv = [self.name, *arguments]
             log.name, log.verbose = self.name, False
             os.environ.update(self.site.environment())
@@ -169,14 +175,16 @@ words = st.one_of(st.sampled_from(WORDS), st.text(max_size=20), st.integers().ma
 
 @st.composite
 def trees(draw, base):
-    """A document like ``base`` with some elements, attributes and texts changed, and perhaps some bytes."""
+    """A document like ``base`` with changed elements, attributes, texts or bytes."""
     root = etree.fromstring(base)
     for _ in range(draw(st.integers(0, 4))):
         elements = list(root.iter(etree.Element))
         element = elements[draw(st.integers(0, len(elements) - 1))]
         parent = element.getparent()
-        what = draw(st.sampled_from(['text', 'attribute', 'no attribute', 'remove', 'twice', 'rename', 'move', 'comment']))
-        with contextlib.suppress(ValueError):        # of lxml: no name, or a character that XML has not
+        what = draw(st.sampled_from(['text', 'attribute', 'no attribute', 'remove', 'twice',
+                                     'rename', 'move', 'comment']))
+        # lxml raises it for what is not a name, or a character that XML does not have.
+        with contextlib.suppress(ValueError):
             if what == 'text':
                 element.text = draw(words)
             elif what == 'attribute':
@@ -194,7 +202,8 @@ def trees(draw, base):
                 parent.append(etree.fromstring(etree.tostring(element, with_tail=False)))
             elif parent is not None and what == 'move':
                 elements[draw(st.integers(0, len(elements) - 1))].append(element)
-    return draw(changed(etree.tostring(root))) if draw(st.integers(0, 4)) == 0 else etree.tostring(root)
+    document = etree.tostring(root)
+    return draw(changed(document)) if draw(st.integers(0, 4)) == 0 else document
 
 
 @st.composite
@@ -208,13 +217,14 @@ def changed(draw, base):
             del data[at:]
         else:
             new = draw(st.one_of(st.binary(min_size=1, max_size=8),
-                                 st.sampled_from([b'&x;', b'<!DOCTYPE vc>', b'\0', b'<', b'<![CDATA[', b'<?x?>'])))
+                                 st.sampled_from([b'&x;', b'<!DOCTYPE vc>', b'\0', b'<',
+                                                  b'<![CDATA[', b'<?x?>'])))
             data[at:at + (len(new) if how == 'replace' else 0)] = new
     return bytes(data)
 
 
 TABLE, SUPERBLOCK = (440, 512), (1 << 20 | 1024, 1 << 20 | 2048)
-"""Where a disk is changed: its DOS table; the superblock of the file system in partition 1, and what follows."""
+"""Where a disk is changed: its DOS table; the superblock of partition 1, and what follows it."""
 
 
 @st.composite
@@ -222,16 +232,19 @@ def disks(draw, base):
     """The changes of a disk: (offset, bytes) pairs, and its length."""
     numbers = st.sampled_from([0, 1, 2, 63, 2047, 2048, 0x7fffffff, 0x80000000, 0xffffffff]).map(
         lambda number: struct.pack('<I', number))
-    bounds = st.sampled_from([TABLE, SUPERBLOCK, (SUPERBLOCK[1], SUPERBLOCK[1] + 65536), (0, len(base) - 8)])
+    bounds = st.sampled_from([TABLE, SUPERBLOCK, (SUPERBLOCK[1], SUPERBLOCK[1] + 65536),
+                              (0, len(base) - 8)])
     pieces = []
     for _ in range(draw(st.integers(1, 5))):
         first, last = draw(bounds)
-        pieces.append((draw(st.integers(first, last - 4)), draw(st.one_of(numbers, st.binary(min_size=1, max_size=4)))))
-    return pieces, draw(st.sampled_from([len(base)] * 6 + [512, 1 << 20, len(base) - 512, len(base) // 2, len(base) - 1]))
+        pieces.append((draw(st.integers(first, last - 4)),
+                       draw(st.one_of(numbers, st.binary(min_size=1, max_size=4)))))
+    return pieces, draw(st.sampled_from([len(base)] * 6 + [512, 1 << 20, len(base) - 512,
+                                                           len(base) // 2, len(base) - 1]))
 
 
 def partition_reader(site, base):
-    """The main that stages a disk with changes, and the strategy of these, as text on its standard input."""
+    """A main that prepares a changed disk, and the strategy of the changes, as text on stdin."""
     path = site.folder / 'disk.raw'
     rules = profile.read(profile.find('rocks6_client'))
 
@@ -251,23 +264,27 @@ def partition_reader(site, base):
 
 def targets(site, folder):
     """All targets, by name."""
-    image = make_image(folder / 'little.img', [('root/x', b'x'), ('etc/sysconfig/network', b'GATEWAY=1\n')], '4M')
+    image = make_image(folder / 'little.img',
+                       [('root/x', b'x'), ('etc/sysconfig/network', b'GATEWAY=1\n')], '4M')
     site.vc_in = site.add_entry('kept', pack(image))
     vc_in = site.vc_in.read_bytes()
     parsed = site.document('kept', 'vc-parse')
     staged = site.document('kept', 'vc-stage')
-    allocated = site.run('vc-allocate', '--num-cpus', 2, '--name', 'kept', '--key', site.key, input=staged).stdout
+    allocated = site.run('vc-allocate', '--num-cpus', 2, '--name', 'kept', '--key', site.key,
+                         input=staged).stdout
     injected = site.run('vc-inject', input=allocated).stdout
     anything = st.one_of(*map(trees, (vc_in, parsed, staged, allocated, injected)))
     counts = st.one_of(st.sampled_from(['0', '1', '3', '250']), words)
     keys = st.sampled_from([str(site.key), '/dev/null', '/etc/passwd', '/', 'none'])
-    arguments = st.builds(lambda count, name, key: (f'--num-cpus={count}', f'--name={name}', f'--key={key}'),
+    arguments = st.builds(
+        lambda count, name, key: (f'--num-cpus={count}', f'--name={name}', f'--key={key}'),
                           counts, words, keys).filter(lambda given: '\0' not in ''.join(given))
     found = {'vc-parse': (main_of('vc-parse'), trees(vc_in).map(
                  lambda data: (('--base', str(site.vc_in.parent)), data))),
              'vc-stage': partition_reader(site, image.read_bytes()),
              'vc-allocate': (main_of('vc-allocate'), st.tuples(arguments, trees(staged)))}
-    for name, *options in (('vc-parse', '--base', str(site.vc_in.parent)), ('vc-stage',), ('vc-allocate', '--num-cpus', '1'),
+    for name, *options in (('vc-parse', '--base', str(site.vc_in.parent)), ('vc-stage',),
+                           ('vc-allocate', '--num-cpus', '1'),
                            ('vc-out',), ('vc-inject',), ('vc-boot', '--print')):
         found[f'{name} of any document'] = (
             main_of(name), anything.map(lambda data, options=tuple(options): (options, data)))
@@ -294,7 +311,8 @@ def main():
             except Finding as error:
                 kept = Path(options['--keep'], f"fuzz-{re.sub('[^a-z]+', '-', name)}-{seed}")
                 kept.write_bytes(repr(target.last[0]).encode() + b'\n' + target.last[1])
-                sys.exit(f'{name}: {error}\nwith {target.last[0]} and standard input (kept in {kept}):\n{target.last[1]!r}')
+                sys.exit(f'{name}: {error}\nwith {target.last[0]} and standard input '
+                         f'(saved as {kept}):\n{target.last[1]!r}')
             print(f'{name}: {target.examples} examples', flush=True)
     finally:
         for name in site.clusters():

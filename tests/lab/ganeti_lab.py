@@ -1,12 +1,12 @@
 """A real Ganeti cluster for tests, all on this machine: each node in namespaces of its own.
 
-``with Lab(3, folder) as lab:`` makes three nodes, h0 the master, joined by bridges as lab.hosts
-joins its hosts. A node has its own network, mounts, host name and process ids; its / is an overlay on
-this machine's, so that Ganeti's packages are there and what it changes is not. The overlays lie in
-memory and are gone with the nodes. ``folder`` is what all nodes and this machine share: Ganeti's
-shared file storage, a site's ``temporary_directory``, and what reaches the REST API.
+``with Lab(3, folder) as lab:`` makes three nodes, h0 the master, whose bridges are joined as those
+of lab.hosts. A node has its own network, mounts, host name and process ids. Its / is an overlay on
+this machine's: Ganeti's packages are there, and this machine is not changed. The overlays are in
+memory and disappear with the nodes. All nodes and this machine share ``folder``: Ganeti's shared
+file storage, a site's ``temporary_directory``, and what a client of the REST API needs.
 
-Run as a program, as root, it records what the REST API answers, for tests/engines/test_ganeti_api.py to replay:
+As a program, run by root, it records the answers of the REST API for engines/test_ganeti_api.py:
 
     cd tests && ../.venv/bin/python -m lab.ganeti_lab data/ganeti
 """
@@ -75,17 +75,19 @@ chmod 600 /root/.ssh/* /etc/ssh/ssh_host_rsa_key
 "$4/drivers/ganeti/os/install"
 '''
 
-# The cluster may have little nodes, and as many virtual CPUs as it likes: this machine has two.
+# The cluster may have small instances, and many virtual CPUs, as this machine has two.
 CLUSTER = r'''
 each=disk-count=1,nic-count=1,spindle-use=1,cpu-count=1
-most=disk-count=16,nic-count=8,spindle-use=12,cpu-count=8
+smallest=min:$each,disk-size=1,memory-size=16
+largest=max:disk-count=16,nic-count=8,spindle-use=12,cpu-count=8,disk-size=1048576,memory-size=32768
 /usr/lib/ganeti/ensure-dirs
 printf '%s\n' "$2" >/var/lib/ganeti/rapi/users
 gnt-cluster init --no-ssh-init --no-etc-hosts --enabled-hypervisors=kvm \
-    --enabled-disk-templates=sharedfile --shared-file-storage-dir="$1/storage" --master-netdev=public \
+    --enabled-disk-templates=sharedfile --shared-file-storage-dir="$1/storage" \
+    --master-netdev=public \
     --nic-parameters=mode=bridged,link=private --default-iallocator=hail \
     --hypervisor-parameters=kvm:kvm_flag=disabled,kernel_path= --ipolicy-vcpu-ratio=1000 \
-    --ipolicy-bounds-specs=min:$each,disk-size=1,memory-size=16/max:$most,disk-size=1048576,memory-size=32768 \
+    --ipolicy-bounds-specs="$smallest/$largest" \
     --ipolicy-std-specs=$each,disk-size=1024,memory-size=128 "$3"
 cat "$1/rapi.pem" >/var/lib/ganeti/rapi.pem
 /usr/lib/ganeti/daemon-util stop ganeti-rapi
@@ -126,7 +128,8 @@ class Node:
         """Start the first process, in a new overlay."""
         self._mountpoint.mkdir(exist_ok=True)
         self.init = subprocess.Popen(
-            ['ip', 'netns', 'exec', self.netns, 'unshare', '--uts', '--pid', '--fork', '--mount-proc',
+            ['ip', 'netns', 'exec', self.netns, 'unshare', '--uts', '--pid', '--fork',
+             '--mount-proc',
              'sh', '-c', INIT, 'init', self.fqdn, self._mountpoint, self._folder],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         assert self.init.stdout.readline() == b'ready\n', f'{self.name} does not boot'
@@ -161,7 +164,8 @@ class Lab:
 
     def __enter__(self):
         (self.folder / 'storage').mkdir()
-        subprocess.run(['ssh-keygen', '-q', '-t', 'rsa', '-N', '', '-f', self.folder / 'root_key'], check=True)
+        subprocess.run(['ssh-keygen', '-q', '-t', 'rsa', '-N', '', '-f', self.folder / 'root_key'],
+                       check=True)
         tape.make_certificate(self.folder, f'DNS:{MASTER},IP:{MASTER_IP}')
         with contextlib.ExitStack() as undo:
             undo.enter_context(hosts.network(self.netns, '192.0.2.1'))
@@ -180,7 +184,8 @@ class Lab:
                            *(f'{node.address} {node.fqdn} {node.name}' for node in self.nodes)])
         for node in self.nodes:
             node.do('sh', '-ec', PREPARE, 'prepare', self.folder, names, SSHD, ROOT)
-        self.master.do('sh', '-ec', CLUSTER, 'cluster', self.folder, f'{USER} {PASSWORD} write', MASTER)
+        self.master.do('sh', '-ec', CLUSTER, 'cluster', self.folder, f'{USER} {PASSWORD} write',
+                       MASTER)
         for node in self.nodes[1:]:
             self.master.do('gnt-node', 'add', '--no-ssh-key-check', node.fqdn)
 
@@ -219,7 +224,7 @@ class LabSite(Site):
 
 
 def record(lab, data):
-    """Record three clusters: one that comes and goes, one that is too large, one whose image is bad."""
+    """Record three clusters: one that works, one that is too large, one with a damaged image."""
     (lab.folder / 'proxy').mkdir()
     tape.make_certificate(lab.folder / 'proxy', 'IP:192.0.2.1')
     site = LabSite(lab, f'192.0.2.1:{PORT}')
@@ -228,7 +233,8 @@ def record(lab, data):
     for name, recorded in (('life', tape.live), ('large', tape.too_large), ('bad', tape.bad)):
         entry = site.add_entry(name, image)
         tape.edit(name, entry)
-        with lab.inside(), tape.Recorder(lab.folder / 'proxy', ('192.0.2.1', PORT), f'https://{MASTER_IP}:{PORT}',
+        with lab.inside(), tape.Recorder(lab.folder / 'proxy', ('192.0.2.1', PORT),
+                                         f'https://{MASTER_IP}:{PORT}',
                                          lab.folder / 'ca.pem') as proxy:
             recorded(site, name, entry)
         proxy.save(data / f'{name}.json', [(str(lab.folder), '/site')])

@@ -175,10 +175,10 @@ class Lab:
                 host.install()
                 undo.callback(host.kill)
                 host.start()
-                subprocess.run(['virsh', '-q', '-c', host.uri,
-                                f'pool-define-as default dir --target {IMAGES}; '
-                                'pool-autostart default; pool-start default'],
-                               check=True, stdout=subprocess.DEVNULL)
+                commands = (f'pool-define-as default dir --target {IMAGES}; '
+                            'pool-autostart default; pool-start default')
+                subprocess.run(['virsh', '-q', '-c', host.uri, commands], check=True,
+                               stdout=subprocess.DEVNULL)
             self.undo = undo.pop_all()
         return self
 

@@ -19,13 +19,15 @@ def make_image(path, files=(), size='16M', mkfs=('mke2fs', '-t', 'ext4'), table=
         subprocess.run(['sfdisk', '-q', path], input=f'label: dos\nstart=1MiB, {table}\n'.encode(),
                        check=True, capture_output=True)
         subprocess.run([*mkfs, '-q', '-F', '-d', root, '-E', 'offset=1048576', path,
-                        f'{(os.path.getsize(path) >> 10) - 1024}k'], check=True, capture_output=True)
+                        f'{(os.path.getsize(path) >> 10) - 1024}k'], check=True,
+                       capture_output=True)
     return path
 
 
 def superblock(path):
     """What debugfs prints of the superblock of partition 1, at 1 MiB of a raw image."""
-    return subprocess.run(['debugfs', '-R', 'show_super_stats -h', f'{path}?offset=1048576'], capture_output=True,
+    return subprocess.run(['debugfs', '-R', 'show_super_stats -h', f'{path}?offset=1048576'],
+                          capture_output=True,
                           check=True).stdout.decode()
 
 
@@ -40,7 +42,8 @@ def disk(site, table, size='16M', content=()):
     """A raw disk with an sfdisk script as its table, and (offset, bytes) written into it."""
     path = site.folder / 'disk.img'
     subprocess.run(['truncate', '-s', size, path], check=True)
-    subprocess.run(['sfdisk', '-q', '--force', path], input=table.encode(), check=True, capture_output=True)
+    subprocess.run(['sfdisk', '-q', '--force', path], input=table.encode(), check=True,
+                   capture_output=True)
     with open(path, 'rb+') as file:
         for offset, data in content:
             file.seek(offset)

@@ -1,14 +1,14 @@
 """kill_at.py SIGNAL STEP TOOL [ARG]...: run a tool and send it a signal at one step of its life.
 
 A step is a system call, of any thread of the tool or of its children, that changes or starts
-something; SIGNAL (KILL, TERM) comes just before it, or else just before the tool exits. STEP 0 sends
-nothing. The last line on stderr has the number of the last step and what it was; the status is the
-tool's, 137 for one that was killed.
+something. SIGNAL (KILL, TERM) is sent just before it, or just before the tool exits where it has
+fewer steps. STEP 0 sends no signal. The last line on stderr has the number and name of the last
+step; the status is the tool's, 137 after a kill.
 
-By ptrace(2) and not by strace, whose ``inject=SET:signal=KILL:when=N`` counts every thread by
-itself and kills the process that makes the call, mostly a child. The children live on as after any
-kill -9: the kernel lets go of them when this ends, none is stopped by us then, and what signal
-waits for one is not lost.
+This uses ptrace(2). strace's ``inject=SET:signal=KILL:when=N`` counts each thread by itself, and
+kills the process that makes the call, mostly a child. The children live on as after any kill -9:
+when this program ends, the kernel detaches from them; none is stopped then, and no signal for one
+is lost.
 """
 import ctypes
 import os
@@ -82,7 +82,7 @@ def main(name, at, *argv):
             if pid == tool:
                 break
             continue
-        # A system call's stop is told from a SIGTRAP by bit 7, an event by what is above bit 15.
+        # Bit 7 distinguishes a system call from a SIGTRAP, the bits above 15 an event.
         deliver, event = os.WSTOPSIG(status), status >> 16
         step = 'exec' if event == EVENT_EXEC else None
         if deliver == signal.SIGTRAP | 0x80:
@@ -92,7 +92,7 @@ def main(name, at, *argv):
             count += 1
             with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
                 last = f'{step} of {file.read().strip()}'
-            sent = count == at or bool(at) and pid == tool and step == 'exit_group'
+            sent = count == at or (bool(at) and pid == tool and step == 'exit_group')
             if sent:
                 os.kill(tool, number)
         # One that was killed meanwhile is not there to be resumed: no matter.

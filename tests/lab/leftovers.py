@@ -1,4 +1,4 @@
-"""What a site has left running or mounted."""
+"""What still runs or is mounted for a site."""
 import contextlib
 import os
 import time
@@ -6,13 +6,17 @@ from pathlib import Path
 
 
 def processes(site):
-    """What runs for a site, a line each: confined programs have no path of its in their words, but all inherit it."""
+    """The processes of a site, a line each: its folder is in the command line or the environment.
+
+    Confined programs have no path in their command line, but all inherit the environment.
+    """
     found, folder = [], os.fsencode(site.folder)
     for path in Path('/proc').glob('[0-9]*'):
         with contextlib.suppress(OSError):
             words = (path / 'cmdline').read_bytes()
             if folder in words or folder in (path / 'environ').read_bytes():
-                found.append(f"{path.name} {words.replace(bytes(1), b' ').decode(errors='replace')}")
+                command = words.replace(bytes(1), b' ').decode(errors='replace')
+                found.append(f'{path.name} {command}')
     return found
 
 
@@ -22,8 +26,8 @@ def mounts(site):
 
 
 def settled(site):
-    """Wait for children that end with their parent to be gone; whether all are."""
-    # A driver that was killed first brings the tool to its end that it waits for.
+    """Wait for children that end with their parent to be gone; whether all are gone."""
+    # A driver that gets a signal waits for the tool that it runs.
     for _ in range(1200):
         if not [line for line in processes(site) if 'qemu-system' not in line]:
             return True

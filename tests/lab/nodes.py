@@ -27,7 +27,8 @@ def files(site):
 
 
 def boot(site, document, *arguments, **options):
-    return site.run('vc-boot', '--paused', '--ignore-dependencies', *arguments, input=document, **options)
+    return site.run('vc-boot', '--paused', '--ignore-dependencies', *arguments, input=document,
+                    **options)
 
 
 def virsh(*command):

@@ -81,7 +81,8 @@ class Site:
     def start(self, tool, *arguments, stdout=subprocess.PIPE):
         """Start a tool by its path, its standard streams pipes; its Popen."""
         # A background job's children, these tests' own perhaps, would ignore SIGINT.
-        return subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin' / tool, *map(str, arguments)],
+        return subprocess.Popen(['env', '--default-signal=INT', ROOT / 'bin' / tool,
+                                 *map(str, arguments)],
                                 stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
                                 env=self.environment())
 
@@ -90,12 +91,13 @@ class Site:
         done = self.run(tool, *arguments, input=input, status=status, **options)
         assert not done.stdout
         # Where there is no FUSE the line that says so comes first.
-        told = [line for line in lines(done.stderr) if not line.startswith(f'{tool}: no FUSE (')]
-        assert len(told) == 1 and re.match(r'[a-z_-]+: ', told[0]), told
-        return told[0]
+        output = [line for line in lines(done.stderr) if not line.startswith(f'{tool}: no FUSE (')]
+        assert len(output) == 1 and re.match(r'[a-z_-]+: ', output[0]), output
+        return output[0]
 
     def make(self, *arguments, status=0):
-        done = subprocess.run(['make', '--no-print-directory', '-C', self.folder, '-f', ROOT / 'Makefile', *arguments],
+        done = subprocess.run(['make', '--no-print-directory', '-C', self.folder, '-f',
+                               ROOT / 'Makefile', *arguments],
                               capture_output=True, env=self.environment(), check=False)
         assert done.returncode == status, done
         return done

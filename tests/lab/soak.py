@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""soak.py: clusters that come and go, several at once, with kills at random; nothing may be left
+"""soak.py: make and remove many clusters, kill tools at random; nothing may be left
 
 Usage:
   soak.py [--clusters N] [--seconds S] [--jobs N] [--seed N]
   soak.py (-h | --help)
 
-Allocates, injects, starts (paused) and cleans clusters of a frontend and a
-compute node at a real libvirt. A third of all tools is killed (kill -9) in the
-middle and run again. At the end all must be as at the start: files, domains,
-processes, mounts, libvirtd's open files. Its memory may not be more than a
-twentieth above what it was after half of them.
+Allocates, injects, starts (paused) and removes clusters of a frontend and a
+compute node on a real libvirt. A third of all tools is killed (kill -9) while
+it runs, and run again. Files, domains, processes, mounts and the open files of
+libvirtd must be the same at the end as at the start, and libvirtd's memory at
+most 5 % more than after half of the clusters.
 
 Options:
-  --clusters N  how many clusters in all [default: 100]
-  --seconds S   how long at most [default: 900]
-  --jobs N      how many at a time [default: 4]
-  --seed N      of the random numbers (default: a new one, which is printed)
-  -h, --help    show this text
+  --clusters N  the number of clusters [default: 100]
+  --seconds S   the maximum time [default: 900]
+  --jobs N      the number of clusters at a time [default: 4]
+  --seed N      seed of the random numbers (default: a new one, which is printed)
+  -h, --help    show this help
 """
 import os
 import random
@@ -37,14 +37,15 @@ from lab.site import Site, connection
 from pragma_boot.engine import session
 
 WARM_UP = 8
-"""Clusters before the first look: a daemon that has just begun has not what it keeps."""
+"""Clusters before the first count: a daemon that has just started allocates more later."""
 
-TOOLS = (('vc-allocate', '--num-cpus', '1', '--name'), ('vc-inject',), ('vc-boot', '--paused', '--ignore-dependencies'),
+TOOLS = (('vc-allocate', '--num-cpus', '1', '--name'), ('vc-inject',),
+         ('vc-boot', '--paused', '--ignore-dependencies'),
          ('vc-clean',))
 
 
 class Soak:
-    """A site, and what is counted of its clusters' lives."""
+    """A site, and the counts of its clusters and kills."""
 
     def __init__(self, site, seed):
         self.site = site
@@ -70,8 +71,9 @@ class Soak:
         self.clusters += 1
 
     def kill(self, tool, arguments, document):
-        """Begin a tool, and kill it after some of the time that it takes."""
-        running = subprocess.Popen([ROOT / 'bin' / tool, *map(str, arguments)], stdin=subprocess.PIPE,
+        """Start a tool, and kill it while it runs."""
+        running = subprocess.Popen([ROOT / 'bin' / tool, *map(str, arguments)],
+                                   stdin=subprocess.PIPE,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                    env=self.site.environment())
         try:
@@ -84,7 +86,7 @@ class Soak:
         self.kills += running.wait() == -9
 
     def run(self, names, jobs, seconds):
-        """The lives of clusters, ``jobs`` at a time, until the time is over."""
+        """Run the lives of clusters, ``jobs`` at a time, until the time is over."""
         end = time.monotonic() + seconds
 
         def one(name):
@@ -94,12 +96,13 @@ class Soak:
             list(pool.map(one, names))
 
     def look(self):
-        """All that there is of the site: what must be the same, and libvirtd's memory in kB."""
+        """The state of the site that must stay the same, and libvirtd's memory in kB."""
         assert settled(self.site), processes(self.site)
         daemon = Path('/proc', libvirtd())
         memory = next(line.split()[1] for line in (daemon / 'status').read_text().splitlines()
                       if line.startswith('VmRSS:'))
-        there = {'files': sorted(str(path.relative_to(self.site.folder)) for path in self.site.folder.rglob('*')),
+        there = {'files': sorted(str(path.relative_to(self.site.folder))
+                                 for path in self.site.folder.rglob('*')),
                  'domains': [name for name in self.site.domains() if name.startswith('soak-')],
                  'processes': processes(self.site), 'mounts': mounts(self.site),
                  "libvirtd's open files": open_files(daemon / 'fd')}
@@ -107,7 +110,7 @@ class Soak:
 
 
 def open_files(folder):
-    """How many a daemon keeps open: the least of two seconds, as what comes and goes is none of it."""
+    """The number of files that a daemon keeps open: the least within two seconds."""
     def count():
         time.sleep(0.1)
         return len(os.listdir(folder))
@@ -122,9 +125,14 @@ def libvirtd():
 
 
 def with_a_daemon_of_its_own():
-    """Begin again, as root, where its session daemon's folders are new ones: who else uses that is not counted."""
-    script = 'for folder in "$1" "$2"; do mkdir -p "$folder"; mount -t tmpfs tmpfs "$folder"; done; shift 2; exec "$@"'
-    os.execvp('unshare', ['unshare', '--mount', 'sh', '-c', script, 'sh', session.HOME, session.RUNTIME,
+    """Run this program again, as root, with new folders for the session daemon.
+
+    Other users of the daemon would change the counts.
+    """
+    script = ('for folder in "$1" "$2"; do mkdir -p "$folder"; mount -t tmpfs tmpfs "$folder"; '
+              'done; shift 2; exec "$@"')
+    os.execvp('unshare',
+              ['unshare', '--mount', 'sh', '-c', script, 'sh', session.HOME, session.RUNTIME,
                           'env', 'PRAGMA_SOAK=1', sys.executable, *sys.argv])
 
 
@@ -160,7 +168,7 @@ def main():
     left = {what: (before[what], after[what]) for what in before if before[what] != after[what]}
     if left:
         sys.exit(f'soak: not as it was: {left}')
-    # A daemon's heap grows to what it takes to do several things at once, and no further.
+    # The heap of a daemon grows to what it needs for several things at once, and then stays.
     if end > half * 1.05:
         sys.exit('soak: libvirtd still grows')
 

@@ -1,8 +1,8 @@
-"""What Ganeti's REST API answers, recorded from a real one and played again over HTTPS.
+"""Answers of Ganeti's REST API, recorded from a real one and played over HTTPS.
 
-A tape is a list of [request, status, answer] in their order. Played, each request gets its next answer,
-and then the last again. The clusters that are recorded are here too, so that what is asserted of them
-holds of both.
+A tape is a list of [request, status, answer] in order. When it is played, each request gets its
+next answer, and then the last one again. The tests of the recorded clusters are here, because they
+run both when a tape is recorded and when it is played.
 """
 import base64
 import json
@@ -23,11 +23,14 @@ NOW = re.compile('(pragma_boot(?:%3A|:)started(?:%3A|:))[0-9]+')
 
 
 def make_certificate(folder, names):
-    """A certificate for ``names`` (OpenSSL's subjectAltName), which a site knows by ca.pem: rapi.pem with its key."""
-    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '60', '-subj', '/CN=rapi',
-                    '-addext', f'subjectAltName={names}', '-keyout', folder / 'key.pem', '-out', folder / 'ca.pem'],
+    """Make a certificate for ``names`` (subjectAltName): ca.pem, and rapi.pem with its key."""
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '60',
+                    '-subj', '/CN=rapi',
+                    '-addext', f'subjectAltName={names}', '-keyout', folder / 'key.pem', '-out',
+                    folder / 'ca.pem'],
                    check=True, capture_output=True)
-    (folder / 'rapi.pem').write_text((folder / 'key.pem').read_text() + (folder / 'ca.pem').read_text())
+    (folder / 'rapi.pem').write_text((folder / 'key.pem').read_text()
+                                     + (folder / 'ca.pem').read_text())
 
 
 def make_credentials(folder, user, password):
@@ -37,7 +40,7 @@ def make_credentials(folder, user, password):
 
 
 class Server(ThreadingHTTPServer):
-    """An HTTPS server for the block, with the certificate in ``folder``; requests get ``answer(…)``."""
+    """An HTTPS server for the block, with the certificate in ``folder``; ``answer`` answers."""
 
     daemon_threads = True
 
@@ -46,7 +49,8 @@ class Server(ThreadingHTTPServer):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / 'rapi.pem')
         # Not while others wait to be accepted: a client may turn away from our certificate.
-        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.socket = context.wrap_socket(self.socket, server_side=True,
+                                          do_handshake_on_connect=False)
         self.lock = threading.Lock()
 
     def __enter__(self):
@@ -58,18 +62,18 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request, client_address):
-        """What a client breaks off is its own affair."""
+        """Ignore connections that a client breaks."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; every method is answered alike."""
+    """One connection; all methods get their answer in the same way."""
 
     protocol_version = 'HTTP/1.1'
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
-        status, told = self.server.answer(self.command, self.path, body, self.headers)
-        data = json.dumps(told).encode()
+        status, output = self.server.answer(self.command, self.path, body, self.headers)
+        data = json.dumps(output).encode()
         self.send_response(status)
         self.send_header('Content-Length', str(len(data)))
         self.end_headers()
@@ -78,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = answer
 
     def log_message(self, *words):
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 def request_of(method, path):
@@ -86,24 +90,25 @@ def request_of(method, path):
 
 
 class Recorder(Server):
-    """A proxy before a real REST API that keeps what it answered in ``tape``."""
+    """A proxy for a real REST API that records its answers in ``tape``."""
 
     def __init__(self, folder, address, real, ca_file):
         super().__init__(folder, address)
         self._real = real
-        self._pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cafile=ca_file), maxsize=8)
+        self._pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cafile=ca_file),
+                                         maxsize=8)
         self.tape = []
 
     def answer(self, method, path, body, headers):
-        told = self._pool.request(method, self._real + path, body=body or None,
+        output = self._pool.request(method, self._real + path, body=body or None,
                                   headers={'Authorization': headers['Authorization'],
                                            'Content-Type': 'application/json'})
         with self.lock:
-            self.tape.append([request_of(method, path), told.status, json.loads(told.data)])
-        return told.status, json.loads(told.data)
+            self.tape.append([request_of(method, path), output.status, json.loads(output.data)])
+        return output.status, json.loads(output.data)
 
     def save(self, path, replacements):
-        """Write the tape, of each job's looks the last alone, without this machine's paths."""
+        """Write the tape, with only the last answer for each job, without this machine's paths."""
         tape = [entry for index, entry in enumerate(self.tape)
                 if not re.match('GET /2/jobs/[0-9]+$', entry[0])
                 or entry[0] not in [later for later, *_ in self.tape[index + 1:]]]
@@ -114,7 +119,7 @@ class Recorder(Server):
 
 
 class Player(Server):
-    """Plays a tape to whom has the credentials; ``asked`` are the requests in their order, with their bodies."""
+    """Plays a tape to clients that have the credentials; ``asked`` has the requests in order."""
 
     def __init__(self, folder, path, user, password):
         super().__init__(folder)
@@ -141,7 +146,7 @@ class Player(Server):
 
 
 def edit(name, vc_in):
-    """Make an entry's nodes little, and those of ``large`` too large for any node but the frontend."""
+    """Make an entry's nodes small, and those of ``large`` too large for all machines but one."""
     text = vc_in.read_text().replace('1048576', '65536').replace("value='300'", "value='1'")
     if name == 'large':
         front, compute = text.split('<compute>')
@@ -150,10 +155,11 @@ def edit(name, vc_in):
 
 
 def allocated(site, name, vc_in):
-    """The document of a cluster of a frontend and two compute nodes, before its instances are made."""
+    """The document of an allocated cluster of a frontend and two compute nodes."""
     document = site.run('vc-parse', vc_in).stdout
     document = site.run('vc-stage', input=document).stdout
-    return site.run('vc-allocate', '--num-cpus', 2, '--name', name, '--key', site.key, input=document).stdout
+    return site.run('vc-allocate', '--num-cpus', 2, '--name', name, '--key', site.key,
+                    input=document).stdout
 
 
 def nodes(document):
@@ -161,16 +167,17 @@ def nodes(document):
 
 
 def table(site, name):
-    """The state and host of each node, as vc-status has them."""
+    """The state and host of each node, as vc-status shows them."""
     return [tuple(line.split()[2:4]) for line in lines(site.run('vc-status', name).stdout)[1:]]
 
 
 def live(site, name, vc_in):
-    """A cluster comes, is stopped, comes again and goes."""
+    """A cluster is started, stopped, started again and removed."""
     document = site.run('vc-inject', input=allocated(site, name, vc_in)).stdout
     assert site.run('vc-inject', input=document).stdout == document
     hosts = [node.get('host') for node in nodes(document)]
-    assert all(re.fullmatch(r'ganeti://[0-9.]+:[0-9]+/h[0-2]\.example\.org', host) for host in hosts), hosts
+    assert all(re.fullmatch(r'ganeti://[0-9.]+:[0-9]+/h[0-2]\.example\.org', host)
+               for host in hosts), hosts
     assert table(site, name) == [('stopped', host) for host in hosts]
     booted = site.run('vc-boot', input=document).stdout
     assert [node.findtext('state') for node in nodes(booted)] == ['running'] * 3
@@ -184,29 +191,31 @@ def live(site, name, vc_in):
 
 
 def too_large(site, name, vc_in):
-    """Ganeti has no room for two of the three: none is made, and nothing is reserved."""
+    """Ganeti has no room for two of three nodes: none is made, and nothing is reserved."""
     document = allocated(site, name, vc_in)
     done = site.run('vc-inject', input=document, status=3)
-    assert re.fullmatch(r"vc-inject: Ganeti at 'ganeti://[0-9.:]+': job [0-9]+ \(place 3 instances\) ended with "
+    assert re.fullmatch(r"vc-inject: Ganeti at 'ganeti://[0-9.:]+': "
+                        r"job [0-9]+ \(place 3 instances\) ended with "
                         r"error: .*FailMem.*\n", done.stderr.decode()), done
     site.run('vc-clean', name)
     assert name not in site.clusters()
 
 
 def bad(site, name, vc_in):
-    """The image is damaged after it was staged, unseen: the node refuses it, and what was made is gone."""
+    """The image is damaged after staging: the node refuses it, and all instances are removed."""
     document = allocated(site, name, vc_in)
     for image in {image.get('path') for image in etree.fromstring(document).findall('image')}:
         damage(image)
     done = site.run('vc-inject', input=document, status=1)
-    assert re.fullmatch(r"vc-inject: Ganeti at 'ganeti://[0-9.:]+': job [0-9]+ \(make bad-frontend\) ended with "
+    assert re.fullmatch(r"vc-inject: Ganeti at 'ganeti://[0-9.:]+': "
+                        r"job [0-9]+ \(make bad-frontend\) ended with "
                         r"error: .*create: node 'frontend': .*\n", done.stderr.decode()), done
     site.run('vc-clean', name)
     assert name not in site.clusters()
 
 
 def damage(image):
-    """Overwrite the tables of the file system's first group; what can be seen of the file stays."""
+    """Overwrite the tables of the file system's first group; size and times stay the same."""
     before = os.stat(image)
     os.chmod(image, 0o644)
     with open(image, 'rb+') as file:

@@ -16,12 +16,12 @@ def test_table_tells_what_is_missed():
     samples = {'ours': [bench.Sample(3, 9000, 5 * 10 ** 6), bench.Sample(1, 9000, 5 * 10 ** 6),
                         bench.Sample(2, 9000, 5 * 10 ** 6)],
                'axe': [bench.Sample(3, 100, None)]}
-    told = bench.report('some machine', [(row, samples)]).splitlines()
-    assert told[0] == 'some machine' and '| **cut wood** | | | | | |' in told
-    assert '| ours | 3 | 2.000 | 1.00 | 9 | 5.00 |' in told
-    assert '| axe | 1 | 3.000 | 1.50 | 0 |  |' in told
-    assert '| cut: of the time of an axe | 0.667 | 0.5 | NOT reached |' in told
-    assert '| cut: memory | 9 MB | 10 MB | reached |' in told
+    output = bench.report('some machine', [(row, samples)]).splitlines()
+    assert output[0] == 'some machine' and '| **cut wood** | | | | | |' in output
+    assert '| ours | 3 | 2.000 | 1.00 | 9 | 5.00 |' in output
+    assert '| axe | 1 | 3.000 | 1.50 | 0 |  |' in output
+    assert '| cut: of the time of an axe | 0.667 | 0.5 | NOT reached |' in output
+    assert '| cut: memory | 9 MB | 10 MB | reached |' in output
 
 
 def test_memory_is_that_of_the_largest_process(tmp_path):
@@ -36,12 +36,13 @@ def test_memory_is_that_of_the_largest_process(tmp_path):
 def test_a_row_runs_and_leaves_nothing():
     need('time')
     before = set(os.listdir('/var/tmp'))
-    done = subprocess.run([sys.executable, '-m', 'bench.bench', '--rounds', '1', '--row', 'startup'],
+    done = subprocess.run([sys.executable, '-m', 'bench.bench', '--rounds', '1', '--row',
+                           'startup'],
                           cwd=ROOT / 'tests', capture_output=True, check=True)
-    told = lines(done.stdout)
-    names = [line.split('|')[1].strip() for line in told if line.startswith('| ')]
+    output = lines(done.stdout)
+    names = [line.split('|')[1].strip() for line in output if line.startswith('| ')]
     assert names[0] == 'way' and names[1] == rows.IMPORT and 'vc-inject' in names[2:9]
-    assert sum(line.endswith('reached |') for line in told) == 7
+    assert sum(line.endswith('reached |') for line in output) == 7
     assert not [name for name in set(os.listdir('/var/tmp')) - before if 'bench' in name]
     names = subprocess.run(['virsh', '-q', '-c', connection(), 'list', '--all', '--name'],
                            capture_output=True, check=True).stdout
@@ -49,6 +50,7 @@ def test_a_row_runs_and_leaves_nothing():
 
 
 def test_refuses_an_unknown_row():
-    done = subprocess.run([sys.executable, '-m', 'bench.bench', '--row', 'none'], cwd=ROOT / 'tests',
+    done = subprocess.run([sys.executable, '-m', 'bench.bench', '--row', 'none'],
+                          cwd=ROOT / 'tests',
                           capture_output=True, check=False)
     assert done.returncode == 1 and done.stderr == b"bench: no row 'none'\n"

@@ -1,4 +1,4 @@
-"""Programs that read authors' images: whose they are, what they may, and what is opened for writing."""
+"""Programs that read authors' images: their user, their rights, and the files that they open."""
 import os
 import re
 import resource
@@ -21,16 +21,18 @@ WITNESS = '''#!/bin/sh
     grep -E '^(Uid|Gid|Groups|NoNewPrivs|CapEff):' /proc/self/status
     cat /proc/self/uid_map /proc/self/limits
     echo "networks: $(sed -n 's/^ *\\(.*\\):.*/\\1/p' /proc/self/net/dev | tr '\\n' ' ')"
-}} >{told}/{name}.$$ 2>&1
+}} >{output}/{name}.$$ 2>&1
 exec {real} "$@"
 '''
 
 
 @pytest.fixture
 def journal(site):
-    """The entry's images, with a journal to be replayed, so that all of PROGRAMS are run at staging."""
-    path = make_image(site.folder / 'journal.img', [('etc/udev/rules.d/70-persistent-net.rules', b'x')])
-    subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True, capture_output=True,
+    """A site whose images have a journal to replay, so that vc-stage runs all of PROGRAMS."""
+    path = make_image(site.folder / 'journal.img',
+                      [('etc/udev/rules.d/70-persistent-net.rules', b'x')])
+    subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True,
+                   capture_output=True,
                    input=b'journal_open\njournal_write -b 333 /dev/zero\njournal_close\n')
     packed = pack(path).read_bytes()
     for file in site.vc_in.parent.glob('*.img.gz'):
@@ -41,59 +43,66 @@ def journal(site):
 def test_programs_that_read_images_may_nothing(journal, monkeypatch):
     """Each is looked at from inside, as it begins: a witness in its place that then becomes it."""
     need_fuse()
-    site, told, path = journal, journal.folder / 'told', journal.folder / 'bin'
-    for folder in (told, path):
+    site, output, path = journal, journal.folder / 'told', journal.folder / 'bin'
+    for folder in (output, path):
         folder.mkdir()
-    told.chmod(0o777)
+    output.chmod(0o777)
     for name in PROGRAMS:
         need(name)
-        real = subprocess.run(['which', name], capture_output=True, check=True).stdout.decode().strip()
-        (path / name).write_text(WITNESS.format(told=told, name=name, real=real))
+        real = subprocess.run(['which', name], capture_output=True,
+                              check=True).stdout.decode().strip()
+        (path / name).write_text(WITNESS.format(output=output, name=name, real=real))
         (path / name).chmod(0o755)
     monkeypatch.setenv('PATH', f"{path}:{os.environ['PATH']}")
     site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 1))
-    seen = {file.name.split('.')[0] for file in told.iterdir()}
+    seen = {file.name.split('.')[0] for file in output.iterdir()}
     assert seen == PROGRAMS
     nobody = str(confinement._nobody().pw_uid) if os.geteuid() == 0 else str(os.geteuid())
-    for file in told.iterdir():
+    for file in output.iterdir():
         text = file.read_text()
         facts = dict(re.findall(r'^(\w+):[ \t]*(.*)$', text, re.M))
         assert facts['NoNewPrivs'] == '1', text
         # The map tells who the process is outside: one identity, ours or nobody's.
         assert re.search(rf'^\s+\d+\s+{nobody}\s+1$', text, re.M), text
         assert facts['networks'].split() == ['lo'], text
-        for limit, most in (('cpu time', confinement.SECONDS), ('address space', confinement.MEMORY),
+        for limit, most in (('cpu time', confinement.SECONDS),
+                            ('address space', confinement.MEMORY),
                             ('core file size', 0)):
             assert re.search(rf'^Max {limit}\s+{most}\s+{most}\s', text, re.M), text
         written = int(re.search(r'^Max file size\s+(\d+)\s', text, re.M)[1])
         assert confinement.MORE <= written <= confinement.MORE + (16 << 20), text
-        if not file.name.startswith('qemu-storage-daemon'):     # which mounts, in a namespace of its own
+        # qemu-storage-daemon mounts, in a namespace of its own.
+        if not file.name.startswith('qemu-storage-daemon'):
             assert int(facts['CapEff'], 16) == 0, text
 
 
 WRITING = re.compile(r'O_WRONLY|O_RDWR|O_CREAT|O_TRUNC')
-CHANGES = re.compile(r'^(?:\d+ +)?(openat|open|creat|mkdirat|mkdir|unlinkat|unlink|rename|renameat2?|linkat|link'
-                     r'|symlinkat|symlink|mknodat|mknod|truncate|rmdir|chmod|fchmodat|chown|fchownat|lchown)\((.*)\) += ')
+CALLS = ('open', 'openat', 'creat', 'mkdir', 'mkdirat', 'unlink', 'unlinkat', 'rename', 'renameat',
+         'renameat2', 'link', 'linkat', 'symlink', 'symlinkat', 'mknod', 'mknodat', 'truncate',
+         'rmdir', 'chmod', 'fchmodat', 'chown', 'fchownat', 'lchown')
+CHANGES = re.compile(rf"^(?:\d+ +)?({'|'.join(CALLS)})\((.*)\) += ")
 NAMES = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
 # libmount, in programs of util-linux 2.41, tries to make /run/mount.
-HARMLESS = re.compile(r'/run/mount|/dev/(null|fuse|tty|fd/\d+|urandom)|/proc/(self|\d+)/(uid_map|gid_map|setgroups|fd/\d+|'
-                      r'task/\d+/comm|timerslack_ns)')
+HARMLESS = re.compile(
+    r'/run/mount|/dev/(null|fuse|tty|fd/\d+|urandom)'
+    r'|/proc/(self|\d+)/(uid_map|gid_map|setgroups|fd/\d+|task/\d+/comm|timerslack_ns)')
 
 
 def test_nothing_but_our_own_is_opened_for_writing(journal):
-    """strace sees every file that is opened to be written, made, renamed or removed, by all processes."""
+    """strace sees all files that any process opens for writing, makes, renames or removes."""
     need('strace')
     need_fuse()
     site, trace = journal, journal.folder / 'trace'
-    calls = ('open,openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,'
-             'symlinkat,mknod,mknodat,truncate,rmdir,chmod,fchmodat,chown,fchownat,lchown')
     document = site.document(site.entry, 'vc-parse')
     # Else vc-allocate starts the session's libvirtd, and it is traced too.
     connection()
     written = set()
-    for tool, *arguments in (('vc-stage',), ('vc-allocate', '--num-cpus', 1, '--key', site.key), ('vc-inject',)):
-        done = subprocess.run(['strace', '-f', '-y', '-s', '4096', '-e', f'trace={calls}', '-o', trace,
-                               ROOT / 'bin' / tool, *map(str, arguments)], input=document, capture_output=True,
+    for tool, *arguments in (('vc-stage',), ('vc-allocate', '--num-cpus', 1, '--key', site.key),
+                             ('vc-inject',)):
+        done = subprocess.run(['strace', '-f', '-y', '-s', '4096', '-e',
+                               f"trace={','.join(CALLS)}", '-o', trace,
+                               ROOT / 'bin' / tool, *map(str, arguments)], input=document,
+                              capture_output=True,
                               env=site.environment(), check=True)
         document = done.stdout
         for line in trace.read_text(errors='replace').splitlines():
@@ -102,21 +111,24 @@ def test_nothing_but_our_own_is_opened_for_writing(journal):
                 continue
             written |= {os.path.normpath(os.path.join(folder or '/', name))
                         for folder, name in NAMES.findall(found[2])}
-    strange = {name for name in written if not name.startswith(f'{site.temp}/') and name != str(site.temp)
+    strange = {name for name in written if not name.startswith(f'{site.temp}/')
+               and name != str(site.temp)
                and not HARMLESS.fullmatch(name)}
     assert strange == set()
     assert any(name.endswith('frontend.qcow2') for name in written)
 
 
 def test_what_is_ours_is_closed_to_others(site):
-    """Nobody else writes what is staged and reserved; documents and disks are not read by others either."""
+    """Others cannot write staged images and the ledger, and cannot read documents and disks."""
     site.document(site.entry, 'vc-inject', 1)
     for path in site.temp.rglob('*'):
         mode = stat.S_IMODE(path.lstat().st_mode)
         assert not mode & 0o022, f'{path} {mode:o}'
-        if path.suffix in ('.qcow2', '.log') or path.name in ('document.xml', 'id_ed25519', 'vc-out.xml'):
+        if path.suffix in ('.qcow2', '.log') or path.name in ('document.xml', 'id_ed25519',
+                                                              'vc-out.xml'):
             assert not mode & 0o007, f'{path} {mode:o}'
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (site.temp / 'images').glob('*.raw')} == {0o444}
+    assert {stat.S_IMODE(path.stat().st_mode)
+            for path in (site.temp / 'images').glob('*.raw')} == {0o444}
 
 
 def test_a_program_that_does_not_end_is_ended(tmp_path, monkeypatch):
@@ -124,7 +136,8 @@ def test_a_program_that_does_not_end_is_ended(tmp_path, monkeypatch):
     image = tmp_path / 'image'
     image.write_bytes(bytes(4096))
     monkeypatch.setattr(confinement, 'SECONDS', 1)
-    with confinement.lent(image) as lent, pytest.raises(Failure, match="'x': sh was killed: (Killed|CPU time)"):
+    reason = "'x': sh was killed: (Killed|CPU time)"
+    with confinement.lent(image) as lent, pytest.raises(Failure, match=reason):
         lent.run(['sh', '-c', 'while :; do :; done'], "'x'")
 
 
@@ -142,12 +155,14 @@ def test_a_program_that_is_misled_reaches_nothing(tmp_path):
             echo x >>{lent.device}; echo " 1$?"
             cat {own}; echo " 2$?"
             echo x >{tmp_path}/new; echo " 3$?"
-            head -c 2147483648 /dev/zero >/var/tmp/pragma-large-$$; echo " 4$?"; rm -f /var/tmp/pragma-large-$$
+            head -c 2147483648 /dev/zero >/var/tmp/pragma-large-$$; echo " 4$?"
+            rm -f /var/tmp/pragma-large-$$
         '''], 'sh', statuses=None)
-    told = lines(done.stdout)
-    assert told[0] == 'content 00'
+    output = lines(done.stdout)
+    assert output[0] == 'content 00'
     if os.geteuid() == 0:
-        assert [line.strip() for line in told[1:4]] == ['12', '21', '32'] and not (tmp_path / 'new').exists()
-    assert told[4].strip() != '40'
+        assert [line.strip() for line in output[1:4]] == ['12', '21',
+                                                        '32'] and not (tmp_path / 'new').exists()
+    assert output[4].strip() != '40'
     assert image.read_bytes() == b'content' and stat.S_IMODE(image.stat().st_mode) == 0o600
     assert resource.getrlimit(resource.RLIMIT_FSIZE) == (resource.RLIM_INFINITY,) * 2

@@ -18,16 +18,17 @@ TOOLS = sorted(os.listdir(ROOT / 'bin'))
 
 filters = pytest.mark.parametrize('tool', FILTERS)
 # The others are projections, and use no setting.
-growing = pytest.mark.parametrize('tool', [tool for tool in FILTERS if tool not in ('vc-out', 'vc-graph')])
+growing = pytest.mark.parametrize('tool',
+                                  [tool for tool in FILTERS if tool not in ('vc-out', 'vc-graph')])
 tools = pytest.mark.parametrize('tool', TOOLS)
 
 
 @tools
 def test_help_and_version(empty_site, tool):
-    told = empty_site.run(tool, '-h').stdout.decode()
-    assert told == empty_site.run(tool, '--help').stdout.decode()
-    assert told.startswith(f'{tool}: ') and 'Usage:' in told and 'Example:' in told
-    assert max(map(len, told.splitlines())) <= 80
+    output = empty_site.run(tool, '-h').stdout.decode()
+    assert output == empty_site.run(tool, '--help').stdout.decode()
+    assert output.startswith(f'{tool}: ') and 'Usage:' in output and 'Example:' in output
+    assert max(map(len, output.splitlines())) <= 80
     assert empty_site.run(tool, '--version').stdout.decode().split()[0] == tool
 
 
@@ -129,7 +130,8 @@ def test_broken_pipe_has_no_traceback(site, tool):
     assert b'Traceback' not in done.stderr
 
 
-HEAVY = {'concurrent.futures', 'hashlib', 'ipaddress', 'isal', 'json', 'multiprocessing', 'sh', 'shutil',
+HEAVY = {'concurrent.futures', 'hashlib', 'ipaddress', 'isal', 'json', 'multiprocessing', 'sh',
+         'shutil',
          'socket', 'subprocess', 'tempfile', 'traceback', 'uuid'}
 """Modules that take a millisecond or more to import; sh takes 90."""
 
@@ -147,9 +149,11 @@ def test_imports_nothing_that_it_does_not_use(site, tool):
     document = site.document(site.entry, BEFORE.get(tool, 'vc-parse'))
     site.run('vc-stage', input=site.document(site.entry, 'vc-parse'))
     arguments = ['--print'] if tool == 'vc-boot' else FILTERS.get(tool, ())
-    done = subprocess.run(['/usr/bin/python3', '-I', '-X', 'importtime', ROOT / 'bin' / tool, *arguments],
+    done = subprocess.run(['/usr/bin/python3', '-I', '-X', 'importtime', ROOT / 'bin' / tool,
+                           *arguments],
                           input=None if tool == 'vc-list' else document, capture_output=True,
                           env=site.environment(), check=True)
-    imported = {line.rsplit('|', 1)[1].strip() for line in lines(done.stderr) if line.startswith('import time')}
+    imported = {line.rsplit('|', 1)[1].strip() for line in lines(done.stderr)
+                if line.startswith('import time')}
     assert imported & HEAVY <= USED[tool]
     assert 'lxml.etree' in imported

@@ -30,7 +30,8 @@ def rendered(page, width=78, device='ascii'):
     """A page as a terminal of so many columns shows it, without its bold and underlined."""
     need('groff')
     # AD: groff 1.23 would otherwise warn of each line that it cannot adjust; 1.22 does not know it.
-    done = subprocess.run(['groff', '-mdoc', f'-T{device}', '-ww', f'-rLL={width}n', '-dAD=l', '-P-c', page],
+    done = subprocess.run(['groff', '-mdoc', f'-T{device}', '-ww', f'-rLL={width}n', '-dAD=l',
+                           '-P-c', page],
                           capture_output=True, check=True)
     assert done.stderr == b''
     return re.sub('.\b', '', done.stdout.decode())
@@ -48,11 +49,12 @@ def options(text):
 
 @pages
 def test_a_page_is_sound(page):
-    """No warning of groff's, no line over 80 columns, the sections in order, no reference to a page that is not."""
+    """groff has no warning, lines have 80 columns, sections are in order, references exist."""
     text = rendered(page, device='utf8')
     assert [line for line in text.splitlines() if len(line) > 80] == []
     headings = re.findall(r'^([A-Z][A-Z ]+)$', text, re.M)
-    wanted = ['NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'ENVIRONMENT', 'FILES', 'EXIT STATUS', 'EXAMPLES',
+    wanted = ['NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'ENVIRONMENT', 'FILES', 'EXIT STATUS',
+              'EXAMPLES',
               'SEE ALSO', 'CAVEATS']
     assert headings == [name for name in wanted if name in headings]
     assert {'NAME', 'DESCRIPTION', 'EXAMPLES', 'SEE ALSO'} <= set(headings)
@@ -66,7 +68,8 @@ def test_a_page_is_sound(page):
 def test_options_are_those_of_the_tool(empty_site, tool):
     help = empty_site.run(tool, '--help').stdout.decode()
     text = rendered(ROOT / 'man' / f'{tool}.1', width=1000)
-    usage, listed = re.search('Usage:\n(.*?)\n\n', help, re.S)[1], help.split('Options:\n', 1)[1].split('\n\n')[0]
+    usage, listed = re.search('Usage:\n(.*?)\n\n', help, re.S)[1], help.split('Options:\n',
+                                                                              1)[1].split('\n\n')[0]
     assert options(section(text, 'SYNOPSIS')) == options(usage)
     names = re.findall('^ {2}(-.*?)(?: {2}|$)', listed, re.M)
     # groff indents by 5, 1.23 by 7.
@@ -81,11 +84,13 @@ def test_options_are_those_of_the_tool(empty_site, tool):
 def test_settings_are_those_of_the_code():
     """Each key with its default."""
     text = (ROOT / 'man/site_conf.conf.5').read_text()
-    told = {key: value.removeprefix('Pa ') for key, value in re.findall(r'^\.It Li ([a-z_]+) Bq ?(.*)$', text, re.M)}
-    assert told == {key: os.path.relpath(value, ROOT) if value.startswith(str(ROOT)) else value
+    output = {key: value.removeprefix('Pa ')
+            for key, value in re.findall(r'^\.It Li ([a-z_]+) Bq ?(.*)$', text, re.M)}
+    assert output == {key: os.path.relpath(value, ROOT) if value.startswith(str(ROOT)) else value
                     for key, value in settings.DEFAULTS.items()}
     written = settings.Settings.read(ROOT / 'site_conf.conf')
-    assert all(written[key] == value or written.path_of(key) == value for key, value in settings.DEFAULTS.items())
+    assert all(written[key] == value or written.path_of(key) == value
+               for key, value in settings.DEFAULTS.items())
 
 
 def test_the_example_of_settings_is_valid(tmp_path):
@@ -94,25 +99,28 @@ def test_the_example_of_settings_is_valid(tmp_path):
 
 
 def test_vc_out_is_what_the_stylesheet_makes():
-    """Every element that carries something, and every attribute, of a frontend's and a compute node's."""
+    """The page lists every element with text and every attribute, for both roles."""
     text = (ROOT / 'man/vc-out.xml.5').read_text()
-    told = {name.strip() for line in re.findall(r'^\.It Li (.*)$', text, re.M) for name in line.split(' , ')}
+    output = {name.strip() for line in re.findall(r'^\.It Li (.*)$', text, re.M)
+            for name in line.split(' , ')}
     found = {'vc', 'vc/network'}
     for name in ('frontend', 'compute'):
         root = etree.parse(ROOT / 'tests/data' / f'vc-out-{name}-out.xml').getroot()
         for element in root.iter():
-            path = '/'.join([*(parent.tag for parent in reversed(list(element.iterancestors()))), element.tag])
+            path = '/'.join([*(parent.tag for parent in reversed(list(element.iterancestors()))),
+                             element.tag])
             found.update(f'{path}@{attribute}' for attribute in element.attrib)
             if not len(element) and not element.attrib:
                 found.add(path)
-    assert told == found
+    assert output == found
 
 
 def blocks(page):
     """The literal blocks of a page's EXAMPLES, as they are typed."""
     text = page.read_text().split('.Sh EXAMPLES\n', 1)[1].split('.Sh SEE ALSO', 1)[0]
     found = re.findall(r'^\.Bd -literal.*?\n(.*?)^\.Ed$|^\.Dl ([^\n]*)$', text, re.M | re.S)
-    return [(block or line).replace('\\e', '\\').replace('\\&', '').strip('\n') for block, line in found]
+    return [(block or line).replace('\\e', '\\').replace('\\&', '').strip('\n')
+            for block, line in found]
 
 
 def needs_a_guest(example):
@@ -121,7 +129,7 @@ def needs_a_guest(example):
 
 
 def examples():
-    """All that is to be typed, by where it stands: pages of sections 1 and 7, and what --help ends with."""
+    """The examples in pages of sections 1 and 7 and at the end of each --help, by their place."""
     found = {f'{page.name} {number}': block for page in PAGES if page.suffix != '.5'
              for number, block in enumerate(blocks(page), 1)}
     for tool in TOOLS:
@@ -132,7 +140,7 @@ def examples():
 
 @pytest.fixture(scope='module')
 def desk():
-    """A folder with what the examples name: an entry and a cluster debian, and its document after each filter."""
+    """A site with what the examples use: an entry debian, a cluster debian, its documents."""
     need('dot')
     need_fuse()
     folder = Path(tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH))
@@ -154,26 +162,31 @@ def desk():
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize('where', [where for where, example in examples().items() if not needs_a_guest(example)])
+@pytest.mark.parametrize('where', [where for where, example in examples().items()
+                                   if not needs_a_guest(example)])
 def test_an_example_runs(desk, where):
     for name in desk.clusters():
         desk.run('vc-clean', name)
-    allocated = desk.run('vc-allocate', '--num-cpus', 4, '--name', 'debian', input=desk.staged).stdout
+    allocated = desk.run('vc-allocate', '--num-cpus', 4, '--name', 'debian',
+                         input=desk.staged).stdout
     documents = {'staged': desk.staged, 'allocated': allocated, 'document': allocated,
                  'injected': desk.run('vc-inject', input=allocated).stdout}
     for name, document in documents.items():
         (desk.folder / f'{name}.xml').write_bytes(document)
     done = subprocess.run(
-        ['bash', '-euo', 'pipefail', '-c', examples()[where]], cwd=desk.folder, capture_output=True, check=False,
-        timeout=300, env={**desk.environment(), 'PATH': f"{ROOT}/bin:{os.environ['PATH']}", 'HOME': str(desk.folder / 'home')})
+        ['bash', '-euo', 'pipefail', '-c', examples()[where]], cwd=desk.folder, capture_output=True,
+        check=False,
+        timeout=300, env={**desk.environment(), 'PATH': f"{ROOT}/bin:{os.environ['PATH']}",
+                          'HOME': str(desk.folder / 'home')})
     # vc-check finds fault with an image that has no system in it.
     assert done.returncode in ((0, 1) if 'vc-check' in where else (0,)), done
-    assert not [line for line in lines(done.stderr) if 'usage' in line or 'internal error' in line], done
+    assert not [line for line in lines(done.stderr) if 'usage' in line
+                or 'internal error' in line], done
 
 
 def test_make_help_fits_a_terminal(empty_site):
-    told = lines(empty_site.make().stdout)
-    assert any(line.startswith('  make demo ') for line in told) and max(map(len, told)) <= 80
+    output = lines(empty_site.make().stdout)
+    assert any(line.startswith('  make demo ') for line in output) and max(map(len, output)) <= 80
 
 
 def test_most_examples_run():
@@ -182,7 +195,8 @@ def test_most_examples_run():
 
 def item(reason, names):
     """A list's item of mdoc(7)."""
-    return f'.It {reason[0].upper()}{reason[1:]}\n' + ' ,\n'.join(f'.Li {quoted(name)}' for name in names) + '\n'
+    return f'.It {reason[0].upper()}{reason[1:]}\n' + ' ,\n'.join(f'.Li {quoted(name)}'
+                                                                  for name in names) + '\n'
 
 
 def quoted(name):
@@ -220,6 +234,7 @@ def shown(where):
 @pytest.mark.parametrize('table', [allowed, refused])
 def test_the_page_has_the_codes_table(table):
     text = PAGE.read_text(encoding='utf-8')
-    begin = f'.\\" table of lib/pragma_boot/document/permit.py: {table.__name__}\n.Bl -tag -width Ds\n'
+    begin = (f'.\\" table of lib/pragma_boot/document/permit.py: {table.__name__}\n'
+             '.Bl -tag -width Ds\n')
     assert begin in text
     assert text.split(begin, 1)[1].split('.El\n', 1)[0] == ''.join(table())

@@ -65,9 +65,9 @@ def test_an_ordinary_user_needs_no_privilege(user_site):
                            user_site.vc_in, user_site.key], capture_output=True, check=False)
     assert done.returncode == 0, done
     assert (b'libguestfs' in done.stderr) == (not os.access('/dev/fuse', os.W_OK))
-    told = subprocess.run([*user_site.become, 'virsh', '-q', '-c', 'qemu:///session', 'list',
+    output = subprocess.run([*user_site.become, 'virsh', '-q', '-c', 'qemu:///session', 'list',
                            '--name'], capture_output=True, check=True)
-    assert sorted(filter(None, lines(told.stdout))) == \
+    assert sorted(filter(None, lines(output.stdout))) == \
         [f'{user_site.entry}-compute-0', f'{user_site.entry}-frontend']
     owners = {os.stat(path).st_uid for path in disks(done.stdout).values()}
     assert owners == {NOBODY}
@@ -100,9 +100,9 @@ def test_row_23_without_fuse_the_slower_way_is_taken_and_said(site):
          ROOT / 'bin/vc-inject'], input=document, capture_output=True, env=site.environment(),
         check=False)
     assert done.returncode == 0, done
-    told = lines(done.stderr)
-    assert len(told) == 1 and told[0].startswith('vc-inject: no FUSE (')
-    assert 'through libguestfs, which is slower' in told[0]
+    output = lines(done.stderr)
+    assert len(output) == 1 and output[0].startswith('vc-inject: no FUSE (')
+    assert 'through libguestfs, which is slower' in output[0]
     disk = disks(done.stdout)['frontend']
     assert inside(disk, 'cat', '/root/vc-out.xml') == site.run('vc-out', input=document).stdout
     key = (site.temp / 'clusters' / site.entry / 'id_ed25519').read_bytes()

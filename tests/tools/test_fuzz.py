@@ -13,7 +13,8 @@ from pragma_boot.system.failure import Failure
 
 
 def fuzz(*arguments):
-    return subprocess.run([sys.executable, '-m', 'lab.fuzz', *map(str, arguments)], cwd=ROOT / 'tests',
+    return subprocess.run([sys.executable, '-m', 'lab.fuzz', *map(str, arguments)],
+                          cwd=ROOT / 'tests',
                           capture_output=True, check=False, timeout=1200)
 
 
@@ -57,12 +58,13 @@ def litter(site):
     return leave
 
 
-@pytest.mark.parametrize('wrong, told', [
-    (crash, 'internal error'), (hang, 'hangs'), (half, 'status 1'), (silent, 'status 1'), (strange, 'status 7'),
+@pytest.mark.parametrize('wrong, output', [
+    (crash, 'internal error'), (hang, 'hangs'), (half, 'status 1'), (silent, 'status 1'),
+    (strange, 'status 7'),
     (litter, 'left')], ids=lambda value: getattr(value, '__name__', None))
-def test_finds_what_is_wrong(site, monkeypatch, wrong, told):
+def test_finds_what_is_wrong(site, monkeypatch, wrong, output):
     monkeypatch.setattr('lab.fuzz.HANGS', 1)
     site.temp.mkdir()
     target = Target(site, 'vc-x', litter(site) if wrong is litter else wrong, st.just(((), b'')))
-    with pytest.raises(Finding, match=told):
+    with pytest.raises(Finding, match=output):
         target.run(1, 1)

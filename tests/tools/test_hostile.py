@@ -10,7 +10,7 @@ from lab import DATA
 from pragma_boot.document import permit
 
 HOSTILE = DATA / 'hostile'
-EXPECTED = {line.split('\t')[0]: (line.split('\t') + [''])[1:3]
+EXPECTED = {line.split('\t')[0]: [*line.split('\t'), ''][1:3]
             for line in (HOSTILE / 'expected.tsv').read_text().splitlines()}
 """By file: refused or defused, and words of the refusal."""
 
@@ -29,7 +29,8 @@ def place(empty_site, little_image):
 
 
 def named(verdict):
-    return pytest.mark.parametrize('name', [name for name, (how, _) in EXPECTED.items() if how == verdict])
+    return pytest.mark.parametrize('name',
+                                   [name for name, (how, _) in EXPECTED.items() if how == verdict])
 
 
 def test_there_are_many_and_none_is_forgotten():
@@ -49,16 +50,18 @@ def test_row_01_03_05_07_08_refused(empty_site, place, name):
 def domains(site, vc_in):
     """The <domain>s that a vc-in.xml ends in, without what each allocation gives anew."""
     document = site.run('vc-parse', vc_in).stdout
-    for tool, *arguments in (('vc-stage',), ('vc-allocate', '--num-cpus', 1, '--name', 'c', '--key', site.key),
+    for tool, *arguments in (('vc-stage',),
+                             ('vc-allocate', '--num-cpus', 1, '--name', 'c', '--key', site.key),
                              ('vc-inject',)):
         document = site.run(tool, *arguments, input=document).stdout
-    told = etree.fromstring(site.run('vc-boot', '--print', input=document).stdout)
+    output = etree.fromstring(site.run('vc-boot', '--print', input=document).stdout)
     site.run('vc-clean', 'c')
     for given, by in (('started="[0-9]+"', 'started=""'), ('mac=[0-9a-f:]{17}', 'mac=MAC'),
-                      ('<uuid>[0-9a-f-]{36}</uuid>', '<uuid/>'), (r'127\.0\.0\.1:[0-9]+', '127.0.0.1:PORT'),
+                      ('<uuid>[0-9a-f-]{36}</uuid>', '<uuid/>'),
+                      (r'127\.0\.0\.1:[0-9]+', '127.0.0.1:PORT'),
                       (r'230\.0\.0\.1:[0-9]+', '230.0.0.1:PORT')):
-        told = etree.fromstring(re.sub(given, by, etree.tostring(told).decode()))
-    return told
+        output = etree.fromstring(re.sub(given, by, etree.tostring(output).decode()))
+    return output
 
 
 @named('defused')
@@ -72,20 +75,25 @@ def test_row_05_06_defused(empty_site, place, name):
     assert not list(empty_site.folder.rglob('pwned'))
 
 
-OURS = {'domains', 'domain', 'name', 'uuid', 'metadata', '{urn:pragma_boot:node}node', 'memory', 'vcpu', 'os', 'type',
-        'boot', 'features', 'acpi', 'apic', 'pae', 'cpu', 'clock', 'on_poweroff', 'on_reboot', 'on_crash', 'devices',
-        'disk', 'driver', 'source', 'backingStore', 'format', 'target', 'controller', 'serial', 'rng', 'backend',
+OURS = {'domains', 'domain', 'name', 'uuid', 'metadata', '{urn:pragma_boot:node}node', 'memory',
+        'vcpu', 'os', 'type',
+        'boot', 'features', 'acpi', 'apic', 'pae', 'cpu', 'clock', 'on_poweroff', 'on_reboot',
+        'on_crash', 'devices',
+        'disk', 'driver', 'source', 'backingStore', 'format', 'target', 'controller', 'serial',
+        'rng', 'backend',
         'memballoon', f'{{{QEMU}}}commandline', f'{{{QEMU}}}arg'}
 
 
 def test_a_domain_has_nothing_but_what_is_ours(empty_site, place):
     """Whatever the author asked for: elements, and every path and address in them."""
     shutil.copy(HOSTILE / 'harmless.xml', place)
-    told = domains(empty_site, place)
-    assert {element.tag for element in told.iter(etree.Element)} <= OURS
-    paths = {value for element in told.iter(etree.Element) for value in [*element.values(), element.text or '']
+    output = domains(empty_site, place)
+    assert {element.tag for element in output.iter(etree.Element)} <= OURS
+    paths = {value for element in output.iter(etree.Element)
+             for value in [*element.values(), element.text or '']
              if value.startswith('/')}
-    assert paths and all(path.startswith(f'{empty_site.temp}/') or path == '/dev/urandom' for path in paths), paths
+    assert paths and all(path.startswith(f'{empty_site.temp}/') or path == '/dev/urandom'
+                         for path in paths), paths
 
 
 @pytest.mark.parametrize('kind', ['deep', 'attributes', 'large'])

@@ -20,7 +20,8 @@ TOOLS = sorted(os.listdir(ROOT / 'bin'))
 
 def make(*arguments, status=0):
     """What make says, install's own output and errors, as text."""
-    done = subprocess.run(['make', '--no-print-directory', '-f', ROOT / 'Makefile', *map(str, arguments)],
+    done = subprocess.run(['make', '--no-print-directory', '-f', ROOT / 'Makefile',
+                           *map(str, arguments)],
                           capture_output=True, check=False)
     assert done.returncode == status, done
     return (done.stdout + done.stderr).decode()
@@ -28,7 +29,8 @@ def make(*arguments, status=0):
 
 def files(folder):
     """The files and links below a folder, as paths in it."""
-    return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_symlink() or not path.is_dir()}
+    return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_symlink()
+            or not path.is_dir()}
 
 
 @pytest.fixture(scope='module')
@@ -49,12 +51,15 @@ def environment(prefix, **others):
 def test_tools_run_from_any_folder(prefix):
     assert sorted(os.listdir(prefix / 'bin')) == TOOLS
     for tool in TOOLS:
-        done = subprocess.run([tool, '--version'], cwd='/', env=environment(prefix), capture_output=True, check=True)
+        done = subprocess.run([tool, '--version'], cwd='/', env=environment(prefix),
+                              capture_output=True, check=True)
         assert done.stdout.split()[0].decode() == tool and not done.stderr
     # It reads its own settings and database, whose image was not built.
-    done = subprocess.run(['vc-list'], cwd='/', env=environment(prefix), capture_output=True, check=True)
+    done = subprocess.run(['vc-list'], cwd='/', env=environment(prefix), capture_output=True,
+                          check=True)
     assert f'{prefix}/share/pragma_boot/images/debian' in done.stderr.decode() and not done.stdout
-    libraries = set(os.listdir(next((prefix / 'lib/pragma_boot/.venv/lib').glob('python3*/site-packages'))))
+    packages = next((prefix / 'lib/pragma_boot/.venv/lib').glob('python3*/site-packages'))
+    libraries = set(os.listdir(packages))
     assert {'lxml', 'docopt.py', 'isal', 'sh'} <= libraries and 'pytest' not in libraries
 
 
@@ -66,7 +71,7 @@ def test_manual_pages(prefix):
 
 
 def test_staged_for_a_package_and_removed(tmp_path):
-    """DESTDIR is in no path; another install removes what is no more, and uninstall leaves no file."""
+    """No path has DESTDIR; a second install removes old files, and uninstall removes all."""
     where = ('PREFIX=/usr', f'DESTDIR={tmp_path}')
     (tmp_path / 'usr/bin').mkdir(parents=True)
     (tmp_path / 'usr/bin/other').write_text('')
@@ -93,16 +98,18 @@ def test_staged_for_a_package_and_removed(tmp_path):
 
 
 def test_what_a_site_edited_stays(tmp_path):
-    edited = [tmp_path / 'etc/pragma_boot/site_conf.conf', tmp_path / 'share/pragma_boot/images/vcdb.txt']
+    edited = [tmp_path / 'etc/pragma_boot/site_conf.conf',
+              tmp_path / 'share/pragma_boot/images/vcdb.txt']
     make('install', f'PREFIX={tmp_path}')
     own = tmp_path / 'share/pragma_boot/images/own.img.gz'
     own.write_text('')
     for path in edited:
         path.write_text(f'{path.read_text()}# of the site\n')
-    told = make('install', f'PREFIX={tmp_path}')
-    assert all(f'Keeping {path}' in told and '# of the site' in path.read_text() for path in edited)
-    told = make('uninstall', f'PREFIX={tmp_path}')
-    assert all(f'Keeping {path}' in told for path in edited)
+    output = make('install', f'PREFIX={tmp_path}')
+    assert all(f'Keeping {path}' in output and '# of the site' in path.read_text()
+               for path in edited)
+    output = make('uninstall', f'PREFIX={tmp_path}')
+    assert all(f'Keeping {path}' in output for path in edited)
     assert files(tmp_path) == {str(path.relative_to(tmp_path)) for path in (*edited, own)}
 
 
@@ -117,10 +124,12 @@ def clusters(site):
 def completed(prefix, site, *words):
     """What bash offers for the last of a command's words."""
     script = prefix / 'share/bash-completion/completions' / words[0]
-    done = subprocess.run(
-        ['bash', '-c', 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
-         '_pragma_boot "$1" "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"; printf "%s\\n" "${COMPREPLY[@]}"', 'bash', script,
-         *map(str, words)], env=environment(prefix, PRAGMA_SITE_CONF=str(site.conf)), capture_output=True, check=True)
+    command = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+               '_pragma_boot "$1" "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"; '
+               'printf "%s\\n" "${COMPREPLY[@]}"')
+    done = subprocess.run(['bash', '-c', command, 'bash', script, *map(str, words)],
+                          env=environment(prefix, PRAGMA_SITE_CONF=str(site.conf)),
+                          capture_output=True, check=True)
     assert not done.stderr
     return sorted(lines(done.stdout))
 
@@ -132,7 +141,8 @@ def test_names_of_clusters_alone(clusters):
 @pytest.mark.parametrize('tool', TOOLS)
 def test_bash_completes_the_options_of_the_tools(prefix, clusters, tool):
     help = clusters.run(tool, '--help').stdout.decode()
-    assert completed(prefix, clusters, tool, '--') == sorted(re.findall('^  (?:-[a-z], )?(--[a-z_-]+)', help, re.M))
+    assert completed(prefix, clusters, tool,
+                     '--') == sorted(re.findall('^  (?:-[a-z], )?(--[a-z_-]+)', help, re.M))
     assert completed(prefix, clusters, tool, '--site') == ['--site-conf']
 
 
@@ -143,13 +153,15 @@ def test_bash_completes_names(prefix, clusters):
     assert completed(prefix, clusters, 'pragma_boot', '--vcname', '') == [clusters.entry]
     assert completed(prefix, clusters, 'vc-list', '--path', '') == [clusters.entry]
     # Files are bash's own to complete.
-    assert completed(prefix, clusters, 'vc-check', '') == completed(prefix, clusters, 'vc-ssh', '-i', '') == ['']
+    assert completed(prefix, clusters, 'vc-check', '') == completed(prefix, clusters, 'vc-ssh',
+                                                                    '-i', '') == ['']
 
 
 def test_bash_completes_names_of_another_site(prefix, clusters, tmp_path):
     (tmp_path / 'other/clusters/gamma').mkdir(parents=True)
     (tmp_path / 'other.conf').write_text('temporary_directory = other\n')
-    assert completed(prefix, clusters, 'vc-clean', '--site-conf', tmp_path / 'other.conf', '') == ['gamma']
+    assert completed(prefix, clusters, 'vc-clean', '--site-conf', tmp_path / 'other.conf',
+                     '') == ['gamma']
 
 
 @pytest.fixture
@@ -158,20 +170,22 @@ def zsh(prefix, clusters):
     need('zsh')
     child, terminal = pty.fork()
     if child == 0:
-        os.execvpe('zsh', ['zsh', '-f', '-i'], environment(prefix, PRAGMA_SITE_CONF=str(clusters.conf), TERM='dumb'))
+        os.execvpe('zsh', ['zsh', '-f', '-i'],
+                   environment(prefix, PRAGMA_SITE_CONF=str(clusters.conf), TERM='dumb'))
     os.write(terminal, f"""PS1=; unsetopt zle_bracketed_paste 2>/dev/null
         fpath=({prefix}/share/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u -D
-        show() {{ print -r -- "<$BUFFER>" }}; zle -N show; bindkey '^X' show; print rea''dy\n""".encode())
-    told = b''
+        show() {{ print -r -- "<$BUFFER>" }}; zle -N show; bindkey '^X' show
+        print rea''dy\n""".encode())
+    output = b''
 
     def until(pattern):
-        nonlocal told
+        nonlocal output
         deadline = time.monotonic() + 60
-        while not (found := re.search(pattern, told)):
-            assert time.monotonic() < deadline, told
+        while not (found := re.search(pattern, output)):
+            assert time.monotonic() < deadline, output
             if select.select([terminal], [], [], 1)[0]:
-                told += os.read(terminal, 4096)
-        told = told[found.end():]
+                output += os.read(terminal, 4096)
+        output = output[found.end():]
         return found[1].decode()
 
     def complete(line):
@@ -190,7 +204,8 @@ def test_zsh_completes(zsh, clusters):
     assert zsh('vc-ssh be') == 'vc-ssh beta '
     assert zsh('vc-graph --sit') == 'vc-graph --site-conf '
     assert zsh('vc-status --nam') == 'vc-status --names '
-    assert zsh(f'pragma_boot --vcname {clusters.entry[:2]}') == f'pragma_boot --vcname {clusters.entry} '
+    line = zsh(f'pragma_boot --vcname {clusters.entry[:2]}')
+    assert line == f'pragma_boot --vcname {clusters.entry} '
 
 
 @pytest.mark.guest
@@ -207,13 +222,16 @@ def test_a_cluster_boots_from_the_installed_tools(prefix):
     name = f't{os.getpid()}-installed'
 
     def run(*words):
-        done = subprocess.run([*map(str, words)], cwd='/', env=environment(prefix), capture_output=True, check=False)
+        done = subprocess.run([*map(str, words)], cwd='/', env=environment(prefix),
+                              capture_output=True, check=False)
         assert done.returncode == 0, done
         return done.stdout
     try:
-        run('pragma_boot', '--vcname', 'debian', '--name', name, '--num_cpus', 1, '--key', temp / 'key.pub', '--wait')
-        told = run('vc-ssh', '-i', temp / 'key', name, 'hostname; cat /root/machinefile; ssh compute-0 hostname')
-        assert lines(told) == [f'{name}.local', 'compute-0', 'compute-0']
+        run('pragma_boot', '--vcname', 'debian', '--name', name, '--num_cpus', 1, '--key',
+            temp / 'key.pub', '--wait')
+        output = run('vc-ssh', '-i', temp / 'key', name,
+                   'hostname; cat /root/machinefile; ssh compute-0 hostname')
+        assert lines(output) == [f'{name}.local', 'compute-0', 'compute-0']
     finally:
         run('vc-clean', name)
         shutil.rmtree(temp)

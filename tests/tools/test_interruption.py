@@ -22,7 +22,7 @@ def quick(site):
 
 
 def handles(pid, number):
-    """Whether a process has a handler of its own for a signal (proc_pid_status(5)): it has begun its work."""
+    """Whether a process has a handler for a signal (proc_pid_status(5)), and so has started."""
     caught = re.search(r'^SigCgt:\s+(\w+)$', Path('/proc', str(pid), 'status').read_text(), re.M)
     return int(caught[1], 16) >> (number - 1) & 1
 
@@ -59,12 +59,12 @@ def test_row_28_killed_injection_is_made_good_by_a_re_run(site, delay):
     running.kill()
     running.wait()
     assert settled(site), processes(site)
-    told = site.run('vc-inject', input=document).stdout
+    output = site.run('vc-inject', input=document).stdout
     folder = site.temp / 'clusters' / site.entry
     assert sorted(os.listdir(folder)) == \
         ['compute-0.qcow2', 'compute-1.qcow2', 'document.xml', 'frontend.qcow2', 'id_ed25519']
     assert mounts(site) == []
-    for path in disks(told).values():
+    for path in disks(output).values():
         done = subprocess.run(['qemu-img', 'check', '-f', 'qcow2', path], check=False,
                               capture_output=True)
         assert done.returncode == 0, done
@@ -73,7 +73,8 @@ def test_row_28_killed_injection_is_made_good_by_a_re_run(site, delay):
 @pytest.mark.parametrize('delay', [0, 0.2, 0.5, 0.8, 1.1, 1.4, 1.7, 2.0, 2.5])
 def test_pragma_boot_that_is_ended_gives_all_back(quick, delay):
     """SIGTERM at any moment: either the cluster is whole, or there is none of it."""
-    running = quick.start('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key', quick.key)
+    running = quick.start('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key',
+                          quick.key)
     while not handles(running.pid, signal.SIGTERM):
         time.sleep(0.005)
     time.sleep(delay)
@@ -88,7 +89,7 @@ def test_pragma_boot_that_is_ended_gives_all_back(quick, delay):
 
 
 def test_a_signal_as_the_reservation_is_made_gives_it_back(quick):
-    """SIGTERM to all of the driver when vc-allocate has done its work and the driver not yet heard."""
+    """All processes of the driver get SIGTERM when vc-allocate has finished its work."""
     copy = quick.folder / 'copy'
     shutil.copytree(ROOT / 'drivers', copy / 'drivers')
     (copy / 'bin').mkdir()
@@ -96,10 +97,12 @@ def test_a_signal_as_the_reservation_is_made_gives_it_back(quick):
         (copy / 'bin' / tool.name).symlink_to(tool)
     (copy / 'bin' / 'vc-allocate').unlink()
     (copy / 'bin' / 'vc-allocate').write_text(
-        f"#!/bin/sh\ntrap '' TERM\n'{ROOT}/bin/vc-allocate' \"$@\" && touch '{copy}/reserved' && kill -TERM 0\n")
+        f"#!/bin/sh\ntrap '' TERM\n'{ROOT}/bin/vc-allocate' \"$@\" && "
+        f"touch '{copy}/reserved' && kill -TERM 0\n")
     (copy / 'bin' / 'vc-allocate').chmod(0o755)
     folder = quick.temp / 'clusters' / quick.entry
-    done = subprocess.run([copy / 'drivers' / 'kvm' / 'allocate', '2', quick.vc_in, folder / 'vc-out.xml',
+    done = subprocess.run([copy / 'drivers' / 'kvm' / 'allocate', '2', quick.vc_in,
+                           folder / 'vc-out.xml',
                            quick.temp, quick.key], env=quick.environment(), start_new_session=True,
                           capture_output=True, check=False)
     assert (copy / 'reserved').exists() and done.returncode == 130, done
@@ -108,7 +111,8 @@ def test_a_signal_as_the_reservation_is_made_gives_it_back(quick):
 
 def test_clean_removes_what_killed_tools_left(quick):
     for delay in (0.3, 0.9, 1.5, 2.1):
-        running = quick.start('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key', quick.key,
+        running = quick.start('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key',
+                              quick.key,
                               '--name', quick.entry)
         time.sleep(delay)
         running.kill()

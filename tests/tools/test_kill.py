@@ -1,4 +1,4 @@
-"""Tools killed (-9) or ended (-TERM) at each step of their life: the same again works, and nothing leaks."""
+"""Tools are killed (KILL, TERM) at each step: they work when run again, and nothing leaks."""
 import hashlib
 import shutil
 import subprocess
@@ -49,17 +49,18 @@ class Lives(Site):
         # Files, not pipes: what lives on of the tool keeps nobody waiting.
         with open(self.folder / 'out', 'wb') as out, open(self.folder / 'err', 'w+b') as err:
             done = subprocess.run(
-                [*KILL_AT, how, str(step), ROOT / 'bin' / tool, *map(str, self.tools[tool])], stdout=out,
+                [*KILL_AT, how, str(step), ROOT / 'bin' / tool, *map(str, self.tools[tool])],
+                stdout=out,
                 input=document, stderr=err, env=self.environment(), check=False, timeout=120)
             err.seek(0)
             *before, last = err.read().decode().splitlines()
-        number, told = last.split(' ', 1)
-        assert done.returncode in (STATUSES[how] if step else (0,)), (told, before)
+        number, output = last.split(' ', 1)
+        assert done.returncode in (STATUSES[how] if step else (0,)), (output, before)
         assert not [line for line in before if 'Traceback' in line], before
-        return int(number), told
+        return int(number), output
 
     def live(self, steps):
-        """A cluster's life; each tool of ``steps`` is ended at its (how, step) and run again, at once.
+        """The life of a cluster; tools in ``steps`` are killed at (signal, step) and run again.
 
         What is then there must be what was there in the first life, which nobody ends.
         """
@@ -70,12 +71,12 @@ class Lives(Site):
         for tool, arguments in self.tools.items():
             if tool in ('vc-boot', 'vc-status') and 'vc-clean' not in steps:
                 continue
-            told = None
+            output = None
             try:
                 if tool in steps:
-                    told = self.kill(*steps[tool], tool, document)
-                    self.counts.setdefault(tool, told[0])
-                # A reservation that was made whole is there, whether or not anybody was told.
+                    output = self.kill(*steps[tool], tool, document)
+                    self.counts.setdefault(tool, output[0])
+                # A whole reservation is there, even where its document was not written to stdout.
                 known = tool == 'vc-allocate' and self.document.exists()
                 again = self.run(tool, *arguments, input=document, status=int(known))
                 document = self.document.read_bytes() if known else again.stdout
@@ -84,7 +85,7 @@ class Lives(Site):
                 if tool == 'vc-stage':
                     images = self.images()
             except AssertionError as error:
-                raise AssertionError(f'{tool}, killed at {told}: {error}') from error
+                raise AssertionError(f'{tool}, killed at {output}: {error}') from error
         assert self.images() == images
         assert self.clusters() == [] and not found['domains'] and not found['processes']
 

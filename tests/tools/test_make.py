@@ -16,10 +16,10 @@ def raws(site):
 
 
 def test_alone_prints_help(site):
-    told = site.make().stdout.decode()
+    output = site.make().stdout.decode()
     for target in ('demo', 'demo-clean', 'test', 'list', 'stage', 'cluster', 'status',
                    'start', 'clean-cluster'):
-        assert re.search(rf'^  make {target} +\S', told, re.M)
+        assert re.search(rf'^  make {target} +\S', output, re.M)
 
 
 def test_every_phony_target_has_help():
@@ -54,7 +54,8 @@ def test_two_stages_at_once_make_one_copy(site):
 
 
 @pytest.mark.parametrize('target, what', [('stage', 'VC=name'), ('cluster', 'VC=name'),
-                                          ('start', 'NAME=cluster'), ('clean-cluster', 'NAME=cluster')])
+                                          ('start', 'NAME=cluster'),
+                                          ('clean-cluster', 'NAME=cluster')])
 def test_says_what_it_needs(site, target, what):
     assert what in site.make(target, status=2).stderr.decode()
 

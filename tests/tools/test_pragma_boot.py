@@ -43,7 +43,8 @@ def test_list(site):
     assert site.run('pragma_boot', '--list', '--base_path', other).stdout == b''
 
 
-@pytest.mark.parametrize('num_cpus, types', [((), 'frontend'), (('--num_cpus', 2), 'frontend,compute')])
+@pytest.mark.parametrize('num_cpus, types',
+                         [((), 'frontend'), (('--num_cpus', 2), 'frontend,compute')])
 def test_calls_any_driver_by_position_and_in_order(recorder, num_cpus, types):
     recorder.run('pragma_boot', '--vcname', recorder.entry, '--name', 'mine', '--key', recorder.key,
                  *num_cpus)
@@ -104,16 +105,16 @@ def test_bad_input(site):
 
 
 def test_the_default_key_is_the_owners(site):
-    told = site.run('pragma_boot', '--help').stdout.decode()
-    assert '[default: /root/.ssh/id_rsa.pub]' in told
+    output = site.run('pragma_boot', '--help').stdout.decode()
+    assert '[default: /root/.ssh/id_rsa.pub]' in output
     if not os.path.exists('/root/.ssh/id_rsa.pub'):
         assert "'/root/.ssh/id_rsa.pub'" in site.fails('pragma_boot', '--vcname', site.entry)
 
 
 def test_dry_run_changes_nothing(site):
-    told = site.run('pragma_boot', '--vcname', site.entry, '--num_cpus', 3, '--key', site.key,
+    output = site.run('pragma_boot', '--vcname', site.entry, '--num_cpus', 3, '--key', site.key,
                     '--dry-run').stdout
-    assert len(etree.fromstring(told).findall('cluster/node')) == 3
+    assert len(etree.fromstring(output).findall('cluster/node')) == 3
     assert site.clusters() == [] and not (site.temp / 'images').exists()
 
 
@@ -132,7 +133,8 @@ def test_the_pipe_typed_in_a_shell_gives_the_same_cluster(quick):
     """Same document, same domains, same files as by pragma_boot."""
     def result():
         folder = quick.temp / 'clusters' / quick.entry
-        document = re.sub(rb'(<key role="compute">)[^<]*', rb'\1', (folder / 'document.xml').read_bytes())
+        document = re.sub(rb'(<key role="compute">)[^<]*', rb'\1',
+                          (folder / 'document.xml').read_bytes())
         files = sorted(set(os.listdir(folder)) - {'vc-out.xml'})
         domains = [re.sub(rb'started="\d+"', b'', subprocess.run(
             ['virsh', '-q', '-c', connection(), 'dumpxml', '--inactive', name],
@@ -145,10 +147,10 @@ def test_the_pipe_typed_in_a_shell_gives_the_same_cluster(quick):
                    capture_output=True)
     by_pipe = result()
     quick.run('vc-clean', quick.entry)
-    told = quick.run('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key', quick.key)
+    output = quick.run('pragma_boot', '--vcname', quick.entry, '--num_cpus', 4, '--key', quick.key)
     assert result() == by_pipe
     assert len(by_pipe[2]) == 3
-    assert told.stdout.decode().count(' running ') == 3
+    assert output.stdout.decode().count(' running ') == 3
 
 
 def test_names_clusters_of_one_entry_apart(quick):

@@ -1,4 +1,4 @@
-"""Guest profiles: what they change in the staged copy of an image, and that it is all that they change.
+"""Guest profiles: what they change in the staged copy of an image, and that nothing else changes.
 
 The images are made by hand, of the files that such systems leave, by mke2fs -d and debugfs.
 """
@@ -17,7 +17,8 @@ from lab.site import lines
 from pragma_boot.image import profile
 from pragma_boot.system.failure import Failure
 
-CARD = b'DEVICE=eth%d\n# HWADDR of old\nHWADDR=00:16:3e:00:00:0%d\nHWADDRESS=kept\nONBOOT=yes\n  HWADDR = x'
+CARD = (b'DEVICE=eth%d\n# HWADDR of old\nHWADDR=00:16:3e:00:00:0%d\nHWADDRESS=kept\n'
+        b'ONBOOT=yes\n  HWADDR = x')
 MENDED = b'DEVICE=eth%d\n# HWADDR of old\nHWADDRESS=kept\nONBOOT=yes\n'
 
 SCRIPTS = 'etc/sysconfig/network-scripts'
@@ -29,7 +30,8 @@ ROCKS = {
     f'{SCRIPTS}/ifcfg-eth1': (CARD % (1, 1) + b'\nMACADDR=x\n', MENDED % 1),
     f'{SCRIPTS}/ifcfg-lo': (b'DEVICE=lo\nHWADDR=kept\n', b'DEVICE=lo\nHWADDR=kept\n'),
     f'{SCRIPTS}/route-eth0': (b'10.1.0.0/16 via 10.1.1.1\n', None),
-    'etc/sysconfig/network': (b'NETWORKING=yes\nGATEWAY=10.1.1.1\nGATEWAYDEV=eth0\n', b'NETWORKING=yes\n'),
+    'etc/sysconfig/network': (b'NETWORKING=yes\nGATEWAY=10.1.1.1\nGATEWAYDEV=eth0\n',
+                              b'NETWORKING=yes\n'),
     'etc/sysconfig/networking/devices/ifcfg-eth0': (CARD % (0, 0), MENDED % 0),
     'etc/sysconfig/networking/profiles/default/ifcfg-eth0': (b'HWADDR=x\n', b''),
     'etc/sysconfig/static-routes': (b'any host 10.1.1.1\n', None),
@@ -46,19 +48,25 @@ DEBIAN = {
 
 
 def contents(path, folder):
-    """All files of the file system of a raw image, by debugfs: {path: (bytes or link, mode, uid, gid)}."""
+    """All files in a raw image, read by debugfs: {path: (bytes or link, mode, uid, gid)}."""
     folder.mkdir()
-    subprocess.run(['debugfs', '-R', f'rdump / {folder}', f'{path}?offset=1048576'], check=True, capture_output=True)
+    subprocess.run(['debugfs', '-R', f'rdump / {folder}', f'{path}?offset=1048576'], check=True,
+                   capture_output=True)
     found = {}
     for file in sorted(folder.rglob('*')):
         kind = file.lstat()
-        told = os.readlink(file) if file.is_symlink() else file.read_bytes() if file.is_file() else None
-        found[str(file.relative_to(folder))] = (told, kind.st_mode, kind.st_uid, kind.st_gid)
+        output = None
+        if file.is_symlink():
+            output = os.readlink(file)
+        elif file.is_file():
+            output = file.read_bytes()
+        found[str(file.relative_to(folder))] = (output, kind.st_mode, kind.st_uid, kind.st_gid)
     return found
 
 
 def debugfs(path, *commands, write=False):
-    done = subprocess.run(['debugfs', *['-w'] * write, '-f', '-', f'{path}?offset=1048576'], check=True,
+    done = subprocess.run(['debugfs', *['-w'] * write, '-f', '-', f'{path}?offset=1048576'],
+                          check=True,
                           input='\n'.join(commands).encode(), capture_output=True)
     return done.stdout
 
@@ -90,13 +98,15 @@ def own_profile(site):
     return write
 
 
-@pytest.mark.parametrize('kind, files', [('rocks6_client', ROCKS), ('debian', DEBIAN), ('generic', ROCKS),
+@pytest.mark.parametrize('kind, files',
+                         [('rocks6_client', ROCKS), ('debian', DEBIAN), ('generic', ROCKS),
                                          ('unknown', ROCKS)])
 def test_changes_what_the_profile_names_and_nothing_else(site, tmp_path, kind, files):
     path = make_image(site.folder / 'old.img', [(name, old) for name, (old, _) in files.items()])
     card = f'/{SCRIPTS}/ifcfg-eth0'
     debugfs(path, f'set_inode_field {card} mode 0100640', f'set_inode_field {card} uid 12',
-            f'set_inode_field {card} gid 70000', f'ea_set {card} security.selinux system_u:net_conf_t', write=True)
+            f'set_inode_field {card} gid 70000',
+            f'ea_set {card} security.selinux system_u:net_conf_t', write=True)
     label = debugfs(path, f'ea_get {card} security.selinux')
     use(site, path, kind)
     source = (site.vc_in.parent / 'calit2-119-222.img.gz').read_bytes()
@@ -115,19 +125,21 @@ def test_changes_what_the_profile_names_and_nothing_else(site, tmp_path, kind, f
     assert (site.vc_in.parent / 'calit2-119-222.img.gz').read_bytes() == source
     changed = {name for name in before if after.get(name) != before[name]}
     assert {change.split()[-1] for change in changes} == {f'/{name}' for name in changed}
-    told = [line for line in lines(done.stderr) if "calit2-119-222.img.gz': " in line]
-    assert [line.split("img.gz': ")[1] for line in told] == changes
+    output = [line for line in lines(done.stderr) if "calit2-119-222.img.gz': " in line]
+    assert [line.split("img.gz': ")[1] for line in output] == changes
     assert (b"'generic' is used" in done.stderr) == (kind == 'unknown')
     subprocess.run(['e2fsck', '-fn', f'{result}?offset=1048576'], check=True, capture_output=True)
 
 
 def test_a_second_staging_gives_the_same_bytes(site):
-    use(site, make_image(site.folder / 'old.img', [(name, old) for name, (old, _) in ROCKS.items()]))
+    use(site,
+        make_image(site.folder / 'old.img', [(name, old) for name, (old, _) in ROCKS.items()]))
     digests = set()
     for _ in range(2):
         result, changes, _ = stage(site)
         assert changes
-        digests.add((os.path.basename(result), hashlib.sha256(Path(result).read_bytes()).hexdigest()))
+        digests.add((os.path.basename(result),
+                     hashlib.sha256(Path(result).read_bytes()).hexdigest()))
         for name in os.listdir(site.temp / 'images'):
             (site.temp / 'images' / name).unlink()
         time.sleep(1.1)     # the file system's times are in seconds
@@ -136,26 +148,33 @@ def test_a_second_staging_gives_the_same_bytes(site):
 
 def test_other_names_of_a_file_keep_their_bytes(site, tmp_path):
     path = make_image(site.folder / 'old.img', [
-        ('etc/shadow', b'HWADDR=secret\n'), ('root/rules', b'kept'), (f'{SCRIPTS}/x', b''), ('etc/udev/rules.d/x', b'')])
-    debugfs(path, f'ln /etc/shadow /{SCRIPTS}/ifcfg-eth0', 'set_inode_field /etc/shadow links_count 2',
-            'ln /root/rules /etc/udev/rules.d/70-persistent-net.rules', 'set_inode_field /root/rules links_count 2',
+        ('etc/shadow', b'HWADDR=secret\n'), ('root/rules', b'kept'), (f'{SCRIPTS}/x', b''),
+        ('etc/udev/rules.d/x', b'')])
+    debugfs(path, f'ln /etc/shadow /{SCRIPTS}/ifcfg-eth0',
+            'set_inode_field /etc/shadow links_count 2',
+            'ln /root/rules /etc/udev/rules.d/70-persistent-net.rules',
+            'set_inode_field /root/rules links_count 2',
             write=True)
     subprocess.run(['e2fsck', '-fn', f'{path}?offset=1048576'], check=True, capture_output=True)
     use(site, path)
     result, changes, _ = stage(site)
     after = contents(result, tmp_path / 'after')
     assert after['etc/shadow'][0] == b'HWADDR=secret\n' and after[f'{SCRIPTS}/ifcfg-eth0'][0] == b''
-    assert after['root/rules'][0] == b'kept' and 'etc/udev/rules.d/70-persistent-net.rules' not in after
+    assert after['root/rules'][0] == b'kept'
+    assert 'etc/udev/rules.d/70-persistent-net.rules' not in after
     assert len(changes) == 2
 
 
 def test_links_are_not_followed(site, tmp_path):
     path = make_image(site.folder / 'old.img', [
         ('etc/shadow', b'HWADDR=secret\n'), ('root/rules.d/70-persistent-net.rules', b'kept'),
-        ('root/devices/ifcfg-eth0', b'HWADDR=kept\n'), ('root/profiles/default/ifcfg-eth0', b'HWADDR=kept\n'),
+        ('root/devices/ifcfg-eth0', b'HWADDR=kept\n'),
+        ('root/profiles/default/ifcfg-eth0', b'HWADDR=kept\n'),
         (f'{SCRIPTS}/x', b''), ('etc/sysconfig/networking/x', b''), ('etc/udev/rules.d/x', b'')])
-    debugfs(path, f'symlink /{SCRIPTS}/ifcfg-eth0 /etc/shadow', f'symlink /{SCRIPTS}/route-eth0 /etc/shadow',
-            'symlink /etc/udev/rules.d/70-persistent-net.rules /root/rules.d/70-persistent-net.rules',
+    debugfs(path, f'symlink /{SCRIPTS}/ifcfg-eth0 /etc/shadow',
+            f'symlink /{SCRIPTS}/route-eth0 /etc/shadow',
+            'symlink /etc/udev/rules.d/70-persistent-net.rules '
+            '/root/rules.d/70-persistent-net.rules',
             'symlink /etc/sysconfig/networking/devices /root/devices',
             'symlink /etc/sysconfig/networking/profiles /root/profiles', write=True)
     use(site, path)
@@ -163,11 +182,12 @@ def test_links_are_not_followed(site, tmp_path):
     result, changes, _ = stage(site)
     after = contents(result, tmp_path / 'after')
     gone = {'etc/udev/rules.d/70-persistent-net.rules', f'{SCRIPTS}/route-eth0'}
-    assert after == {name: told for name, told in before.items() if name not in gone}
+    assert after == {name: output for name, output in before.items() if name not in gone}
     assert f'left /{SCRIPTS}/ifcfg-eth0: it is not a file of at most 1 MiB' in changes
-    assert ('left /etc/sysconfig/networking/devices/ifcfg-eth*: /etc/sysconfig/networking/devices is not a folder'
+    networking = '/etc/sysconfig/networking'
+    assert (f'left {networking}/devices/ifcfg-eth*: {networking}/devices is not a folder'
             in changes)
-    assert ('left /etc/sysconfig/networking/profiles/default/ifcfg-eth*: /etc/sysconfig/networking/profiles is not a folder'
+    assert (f'left {networking}/profiles/default/ifcfg-eth*: {networking}/profiles is not a folder'
             in changes)
 
 
@@ -176,19 +196,24 @@ def test_folders_and_devices_in_the_place_of_files(site, tmp_path, trap):
     path = make_image(site.folder / 'old.img', [(f'{SCRIPTS}/x', b''), ('etc/udev/rules.d/x', b'')])
     for place in (f'/{SCRIPTS}/ifcfg-eth0', '/etc/udev/rules.d/70-persistent-net.rules'):
         folder, name = os.path.split(place)
-        debugfs(path, f'cd {folder}', f'mkdir {name}' if trap == 'mkdir' else f'mknod {name} c 1 3', write=True)
+        debugfs(path, f'cd {folder}', f'mkdir {name}' if trap == 'mkdir' else f'mknod {name} c 1 3',
+                write=True)
     use(site, path)
     _, changes, _ = stage(site)
-    assert changes[0] == ('left /etc/udev/rules.d/70-persistent-net.rules: it is a folder' if trap == 'mkdir' else
+    assert changes[0] == ('left /etc/udev/rules.d/70-persistent-net.rules: it is a folder' if trap
+                          == 'mkdir' else
                           'removed /etc/udev/rules.d/70-persistent-net.rules')
     assert changes[1:] == [f'left /{SCRIPTS}/ifcfg-eth0: it is not a file of at most 1 MiB']
 
 
-@pytest.mark.parametrize('name', ['ifcfg-eth0 x', 'ifcfg-eth0;touch x', 'ifcfg-eth0\n!touch x', 'ifcfg-eth"', '<2>',
-                                  'ifcfg-eth0\ndebugfs: ls -p ', 'ifcfg-eth$(id)', "ifcfg-eth'", '-f'])
+@pytest.mark.parametrize('name', ['ifcfg-eth0 x', 'ifcfg-eth0;touch x', 'ifcfg-eth0\n!touch x',
+                                  'ifcfg-eth"', '<2>',
+                                  'ifcfg-eth0\ndebugfs: ls -p ', 'ifcfg-eth$(id)', "ifcfg-eth'",
+                                  '-f'])
 def test_a_name_that_is_no_plain_word_is_never_one_of_a_command(site, tmp_path, own_profile, name):
-    """Each would be taken by the pattern, were it not for its characters; the plain one beside it is."""
-    path = make_image(site.folder / 'old.img', [(f'{SCRIPTS}/{name}', b'HWADDR=x\n'), (f'{SCRIPTS}/plain', b'HWADDR=x\n')])
+    """The pattern matches them all, but only the plain name is used."""
+    path = make_image(site.folder / 'old.img',
+                      [(f'{SCRIPTS}/{name}', b'HWADDR=x\n'), (f'{SCRIPTS}/plain', b'HWADDR=x\n')])
     own_profile(f'strip HWADDR /{SCRIPTS}/*\nremove /{SCRIPTS}/if*\n')
     use(site, path, 'mine')
     result, changes, _ = stage(site)
@@ -197,8 +222,10 @@ def test_a_name_that_is_no_plain_word_is_never_one_of_a_command(site, tmp_path, 
 
 
 @pytest.mark.parametrize('line', [
-    'remove etc/passwd', 'remove', 'remove /', 'remove /etc/', 'remove /a b', 'delete /a', 'strip /a', 'strip A B /a',
-    'strip A= /a', 'remove /*/a', 'remove /etc/../a', 'remove /a/.', 'remove //a', 'remove /a;b', 'remove /"a"',
+    'remove etc/passwd', 'remove', 'remove /', 'remove /etc/', 'remove /a b', 'delete /a',
+    'strip /a', 'strip A B /a',
+    'strip A= /a', 'remove /*/a', 'remove /etc/../a', 'remove /a/.', 'remove //a', 'remove /a;b',
+    'remove /"a"',
     'remove /[a]', 'rm /a', '!touch /tmp/x', 'remove /-a',
 ])
 def test_refuses_a_line_that_is_none(site, own_profile, line):
@@ -210,7 +237,8 @@ def test_refuses_a_line_that_is_none(site, own_profile, line):
 
 def test_a_sites_own_profile_comes_first_and_a_change_of_it_is_noticed(site, own_profile):
     own_profile('remove /etc/udev/rules.d/*\n', 'rocks6_client')
-    use(site, make_image(site.folder / 'old.img', [('etc/udev/rules.d/b', b''), ('etc/udev/rules.d/a', b'')]))
+    use(site, make_image(site.folder / 'old.img',
+                         [('etc/udev/rules.d/b', b''), ('etc/udev/rules.d/a', b'')]))
     first, changes, _ = stage(site)
     assert changes == ['removed /etc/udev/rules.d/a', 'removed /etc/udev/rules.d/b']
     own_profile('remove /etc/udev/rules.d/?\t# comment\n', 'rocks6_client')
@@ -221,7 +249,8 @@ def test_a_sites_own_profile_comes_first_and_a_change_of_it_is_noticed(site, own
 
 
 def test_says_where_it_is_not_applied(site):
-    use(site, make_image(site.folder / 'inline.img', [('etc/udev/rules.d/70-persistent-net.rules', b'stale')],
+    use(site, make_image(site.folder / 'inline.img',
+                         [('etc/udev/rules.d/70-persistent-net.rules', b'stale')],
                          mkfs=('mke2fs', '-t', 'ext4', '-O', 'inline_data')))
     _, changes, done = stage(site)
     assert changes == []
@@ -232,36 +261,44 @@ def test_says_where_it_is_not_applied(site):
 
 def test_a_file_is_changed_once_and_a_large_one_is_not(site, tmp_path, own_profile):
     large = b'A=1\n' * (300 << 10)
-    own_profile('remove /etc/a\nstrip A /etc/a\nstrip A /etc/?\nstrip B /etc/b\nremove /etc/c\nremove /etc/*c\n')
-    use(site, make_image(site.folder / 'old.img', [('etc/a', b'A=1\n'), ('etc/b', b'A=1\nB=1\nC=1\n'), ('etc/c', b''),
+    own_profile('remove /etc/a\nstrip A /etc/a\nstrip A /etc/?\nstrip B /etc/b\n'
+                'remove /etc/c\nremove /etc/*c\n')
+    use(site, make_image(site.folder / 'old.img',
+                         [('etc/a', b'A=1\n'), ('etc/b', b'A=1\nB=1\nC=1\n'), ('etc/c', b''),
                                                    ('etc/d', large)]), 'mine')
     result, changes, _ = stage(site)
-    assert changes == ['removed /etc/a', 'stripped A from /etc/b', 'left /etc/d: it is not a file of at most 1 MiB',
+    assert changes == ['removed /etc/a', 'stripped A from /etc/b',
+                       'left /etc/d: it is not a file of at most 1 MiB',
                        'stripped B from /etc/b', 'removed /etc/c']
     after = contents(result, tmp_path / 'after')
-    assert {name: after[name][0] for name in after if name.startswith('etc/')} == {'etc/b': b'C=1\n', 'etc/d': large}
+    assert {name: after[name][0] for name in after
+            if name.startswith('etc/')} == {'etc/b': b'C=1\n', 'etc/d': large}
 
 
 def test_what_debugfs_did_not_do_is_noticed(site, monkeypatch):
-    """In its place, where it is to write: a program that does nothing, and says that all is well."""
+    """With a debugfs that writes nothing, and exits 0 without a message."""
     folder = site.folder / 'bin'
     folder.mkdir()
-    (folder / 'debugfs').write_text(f'#!/bin/sh\n[ "$1" = -w ] || exec {shutil.which("debugfs")} "$@"\n')
+    real = shutil.which('debugfs')
+    (folder / 'debugfs').write_text(f'#!/bin/sh\n[ "$1" = -w ] || exec {real} "$@"\n')
     (folder / 'debugfs').chmod(0o755)
     monkeypatch.setenv('PATH', f"{folder}:{os.environ['PATH']}")
-    assert "'/etc/udev/rules.d/70-persistent-net.rules' does not read back as written" in site.fails('vc-stage', input=parsed(site))
+    line = site.fails('vc-stage', input=parsed(site))
+    assert "'/etc/udev/rules.d/70-persistent-net.rules' does not read back as written" in line
 
 
 def test_a_full_file_system_is_no_half_mended_image(site):
     """debugfs says nothing where there is no block left."""
-    path = make_image(site.folder / 'full.img', [(f'{SCRIPTS}/ifcfg-eth0', b'HWADDR=x\n' + b'A=1\n' * 2000)])
+    path = make_image(site.folder / 'full.img',
+                      [(f'{SCRIPTS}/ifcfg-eth0', b'HWADDR=x\n' + b'A=1\n' * 2000)])
     debugfs(path, f'ln /{SCRIPTS}/ifcfg-eth0 /root/other',
             f'set_inode_field /{SCRIPTS}/ifcfg-eth0 links_count 2', write=True)
     (site.folder / 'filler').write_bytes(os.urandom(13 << 20))
     for size in (1 << 20, 64 << 10, 4096, 1024):
         (site.folder / 'piece').write_bytes(os.urandom(size))
         for count in range(20):
-            subprocess.run(['debugfs', '-w', '-R', f'write piece f{size}-{count}', f'{path}?offset=1048576'],
+            subprocess.run(['debugfs', '-w', '-R', f'write piece f{size}-{count}',
+                            f'{path}?offset=1048576'],
                            cwd=site.folder, capture_output=True, check=True)
     subprocess.run(['e2fsck', '-fy', f'{path}?offset=1048576'], capture_output=True, check=False)
     use(site, path)

@@ -17,23 +17,25 @@ from lab.nodes import boot, without_dependency
 CONTROL = re.compile(r'\x1b\[[0-9;]*[A-Za-z]|\r')
 
 
-def seen(site, tool, *arguments, input=b'', streams=('stderr',), columns=80, status=0, **environment):
+def seen(site, tool, *arguments, input=b'', streams=('stderr',), columns=80, status=0,
+         **environment):
     """What is written to a terminal that some of a tool's streams are, the others being files."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('4H', 24, columns, 0, 0))
-    told = []
+    output = []
 
     def read():
         try:
             while data := os.read(ours, 4096):
-                told.append(data)
+                output.append(data)
         except OSError:     # how Linux says that nobody has the other end any more
             pass
 
     reader = threading.Thread(target=read)
     running = subprocess.Popen(
         [ROOT / 'bin' / tool, *map(str, arguments)], stdin=subprocess.PIPE,
-        **{name: theirs if name in streams else subprocess.DEVNULL for name in ('stdout', 'stderr')},
+        **{name: theirs if name in streams else subprocess.DEVNULL
+           for name in ('stdout', 'stderr')},
         env={**site.environment(), 'TERM': 'xterm', 'NO_COLOR': '', **environment})
     os.close(theirs)
     reader.start()
@@ -42,14 +44,14 @@ def seen(site, tool, *arguments, input=b'', streams=('stderr',), columns=80, sta
     found = running.wait(600)
     reader.join()
     os.close(ours)
-    told = b''.join(told).decode().replace('\r\n', '\n')
-    assert found == status, told
-    return told
+    output = b''.join(output).decode().replace('\r\n', '\n')
+    assert found == status, output
+    return output
 
 
-def drawings(told):
+def drawings(output):
     """The successive drawings of the line of progress, as they look."""
-    return [CONTROL.sub('', one) for one in told.split('\r\x1b[K')]
+    return [CONTROL.sub('', one) for one in output.split('\r\x1b[K')]
 
 
 @pytest.fixture
@@ -62,13 +64,13 @@ def large(site):
 
 
 def test_staging_two_images_is_one_bar(site, large):
-    told = seen(site, 'vc-stage', input=large)
-    lines = [line for line in drawings(told) if line]
-    shares = [int(re.fullmatch(r'staging 2 images  \[(#*\.*)\]  +(\d+) %(, \d+ MB/s, \d+ s left|, checking)?',
-                               line)[2]) for line in lines]
+    output = seen(site, 'vc-stage', input=large)
+    lines = [line for line in drawings(output) if line]
+    pattern = r'staging 2 images  \[(#*\.*)\]  +(\d+) %(, \d+ MB/s, \d+ s left|, checking)?'
+    shares = [int(re.fullmatch(pattern, line)[2]) for line in lines]
     assert shares == sorted(shares) and len(set(shares)) > 1
     assert max(map(len, lines)) < 80
-    assert told.endswith('\r\x1b[K') and '\x1b[32m' in told
+    assert output.endswith('\r\x1b[K') and '\x1b[32m' in output
     # Staged already: there is nothing to show.
     assert CONTROL.sub('', seen(site, 'vc-stage', input=large)) == ''
 
@@ -76,14 +78,14 @@ def test_staging_two_images_is_one_bar(site, large):
 @pytest.mark.parametrize('environment, coloured, drawn', [
     ({'NO_COLOR': '1'}, False, True), ({'TERM': 'dumb'}, False, False)], ids=['NO_COLOR', 'dumb'])
 def test_staging_on_a_terminal_with_less(site, large, environment, coloured, drawn):
-    told = seen(site, 'vc-stage', input=large, **environment)
-    assert ('\x1b[32m' in told) == coloured and bool(told) == drawn
+    output = seen(site, 'vc-stage', input=large, **environment)
+    assert ('\x1b[32m' in output) == coloured and bool(output) == drawn
 
 
 def test_a_failure_is_a_line_of_its_own(site, large):
     (site.vc_in.parent / 'hosted-vm-0-0-1.img.gz').write_bytes(b'no gzip')
-    told = seen(site, 'vc-stage', input=large, status=1)
-    assert drawings(told)[-1].startswith('vc-stage: image ') and told.endswith('says so\n')
+    output = seen(site, 'vc-stage', input=large, status=1)
+    assert drawings(output)[-1].startswith('vc-stage: image ') and output.endswith('says so\n')
 
 
 def test_a_narrow_terminal_has_no_bar(site, large):
@@ -93,10 +95,11 @@ def test_a_narrow_terminal_has_no_bar(site, large):
 
 def test_waiting_shows_how_many_and_how_long(site):
     document = site.document(site.entry, 'vc-inject')
-    told = seen(site, 'vc-boot', '--paused', '--ignore-dependencies', '--wait', '--timeout', 2, input=document, status=1)
-    lines = drawings(told)
+    output = seen(site, 'vc-boot', '--paused', '--ignore-dependencies', '--wait', '--timeout', 2,
+                input=document, status=1)
+    lines = drawings(output)
     waiting = re.compile(r'waiting for 3 nodes  \[\.+\]  0 of 3 ready, \d s of 2 s')
-    assert any(map(waiting.fullmatch, lines)), told
+    assert any(map(waiting.fullmatch, lines)), output
     assert max(map(len, lines[:-1])) < 80
     assert "not ready after 2 s" in lines[-1] and lines[-1].endswith('\n')
 
@@ -109,9 +112,10 @@ def test_what_is_no_terminal_sees_nothing_of_it(site, large):
 
 
 def test_the_table_of_a_terminal(site):
-    """States in colours, in columns as they were; HOST gives way where the line has not the room."""
+    """States have colours, columns stay aligned; HOST is left out on a narrow terminal."""
     boot(site, site.document(site.entry, 'vc-inject'))
-    subprocess.run([ROOT / 'bin/vc-shutdown', '--timeout', '0', site.entry], env=site.environment(), check=True,
+    subprocess.run([ROOT / 'bin/vc-shutdown', '--timeout', '0', site.entry], env=site.environment(),
+                   check=True,
                    capture_output=True)
     plain = site.run('vc-status').stdout.decode()
     assert '\x1b' not in plain and ' HOST ' in plain
@@ -130,10 +134,10 @@ def test_pragma_boot_shows_progress_and_what_comes_next(site, large):
     without_dependency(site)
     private = site.folder / 'user key'
     private.write_text('')
-    told = seen(site, 'pragma_boot', '--vcname', site.entry, '--num_cpus', 2, '--key', site.key,
+    output = seen(site, 'pragma_boot', '--vcname', site.entry, '--num_cpus', 2, '--key', site.key,
                 streams=('stdout', 'stderr'), columns=200)
-    assert any(line.startswith('staging 2 images  [') for line in drawings(told))
-    *table, empty, login, watch, remove = drawings(told)[-1].splitlines()
+    assert any(line.startswith('staging 2 images  [') for line in drawings(output))
+    *table, empty, login, watch, remove = drawings(output)[-1].splitlines()
     assert table[0].startswith('CLUSTER') and len(table) == 3 and empty == ''
     assert login == f"Log in:  {ROOT}/bin/vc-ssh -i '{private}' {site.entry}"
     assert watch == f'Watch:   {ROOT}/bin/vc-console {site.entry}'

@@ -28,16 +28,16 @@ def test_golden(site, document, golden, replacements):
 
 
 def test_takes_the_reservation_and_nothing_else(site, document):
-    told = allocate(site, document, '--key', site.key).stdout
+    output = allocate(site, document, '--key', site.key).stdout
     folder = site.temp / 'clusters' / site.entry
     assert sorted(os.listdir(folder)) == ['document.xml', 'id_ed25519']
-    assert (folder / 'document.xml').read_bytes() == told
+    assert (folder / 'document.xml').read_bytes() == output
     private = (folder / 'id_ed25519').read_bytes()
     assert (folder / 'id_ed25519').stat().st_mode & 0o777 == 0o600
-    assert b'PRIVATE KEY' in private and b'PRIVATE' not in told
+    assert b'PRIVATE KEY' in private and b'PRIVATE' not in output
     public = subprocess.run(['ssh-keygen', '-y', '-f', folder / 'id_ed25519'],
                             capture_output=True, check=True).stdout.split()[1]
-    assert public in told
+    assert public in output
 
 
 def test_memory_grows_with_the_cpus_of_a_node(site, document):
@@ -62,16 +62,19 @@ def test_no_cpus_is_a_frontend_alone(site, document):
 def test_row_06_two_clusters_share_nothing(site):
     """Whatever MAC and UUID their author wrote."""
     site.vc_in.write_text(re.sub("<mac address='[^']*'", "<mac address='7a:77:6e:40:00:07'", re.sub(
-        '<memory>', '<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid><memory>', site.vc_in.read_text())))
+        '<memory>', '<uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid><memory>',
+        site.vc_in.read_text())))
     document = site.document(site.entry, 'vc-stage')
-    clusters = [site.run('vc-inject', input=allocate(site, document, num_cpus=1).stdout).stdout for _ in range(2)]
+    clusters = [site.run('vc-inject', input=allocate(site, document, num_cpus=1).stdout).stdout
+                for _ in range(2)]
     first, second = map(etree.fromstring, clusters)
     assert first.find('cluster').get('name') != second.find('cluster').get('name')
     for attribute in ('mac', 'port'):
         taken = [{card.get(attribute) for card in root.iter('interface')} - {None}
                  for root in (first, second)]
         assert taken[0] and not taken[0] & taken[1]
-    domains = [etree.fromstring(site.run('vc-boot', '--print', input=document).stdout) for document in clusters]
+    domains = [etree.fromstring(site.run('vc-boot', '--print', input=document).stdout)
+               for document in clusters]
     for path, count in (('//uuid', 4), ('//mac/@address | //@value[contains(., "mac=")]', 6)):
         found = [str(getattr(one, 'text', one)) for domain in domains for one in domain.xpath(path)]
         assert len(set(found)) == len(found) == count, found
@@ -114,8 +117,8 @@ def test_passes_over_a_port_that_somebody_listens_on(site, document):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('ssh_ports = 24600-24601\n')
     with socket.create_server(('127.0.0.1', 24600)):
-        told = allocate(site, document, num_cpus=0).stdout
-    assert etree.fromstring(told).find('.//interface[@network="public"]').get('port') == '24601'
+        output = allocate(site, document, num_cpus=0).stdout
+    assert etree.fromstring(output).find('.//interface[@network="public"]').get('port') == '24601'
 
 
 def test_private_pool(site, document):
@@ -126,11 +129,14 @@ def test_private_pool(site, document):
 
 
 @pytest.mark.parametrize('address, netmask', [
-    ('10.1.1.1', '0.0.0.0'), ('10.1.1.1', '0.0.255.255'), ('10.1.1.1', '255.0.255.0'), ('10.1.1.1', '255.255.255.255'),
+    ('10.1.1.1', '0.0.0.0'), ('10.1.1.1', '0.0.255.255'), ('10.1.1.1', '255.0.255.0'),
+    ('10.1.1.1', '255.255.255.255'),
     ('10.1.0.0', '255.255.0.0'), ('10.1.255.255', '255.255.0.0'), ('127.0.0.1', '255.0.0.0'),
-    ('224.0.0.1', '255.255.0.0'), ('169.254.1.1', '255.255.0.0'), ('255.255.255.1', '255.255.255.0')])
+    ('224.0.0.1', '255.255.0.0'), ('169.254.1.1', '255.255.0.0'),
+    ('255.255.255.1', '255.255.255.0')])
 def test_refuses_what_is_no_private_network(site, document, address, netmask):
-    changed = document.replace(b'255.255.0.0', netmask.encode()).replace(b'10.1.1.1<', f'{address}<'.encode())
+    changed = document.replace(b'255.255.0.0', netmask.encode()).replace(b'10.1.1.1<',
+                                                                         f'{address}<'.encode())
     assert 'line ' in site.fails('vc-allocate', '--num-cpus', 0, input=changed)
     assert site.clusters() == []
 
@@ -154,8 +160,8 @@ def test_row_27_refuses_keys(site, document, content, reason):
 def test_row_27_takes_several_keys_with_odd_comments(site, document):
     key = b' '.join(site.key.read_bytes().split()[:2])
     site.key.write_bytes(b'# mine\r\n' + key + b' a <&>"\' b\r\n\r\n' + key + b' second\r\n')
-    told = allocate(site, document, '--key', site.key).stdout
-    assert etree.fromstring(told).findtext('cluster/key').splitlines() == \
+    output = allocate(site, document, '--key', site.key).stdout
+    assert etree.fromstring(output).findtext('cluster/key').splitlines() == \
         [key.decode() + ' a <&>"\' b', key.decode() + ' second']
 
 
@@ -167,8 +173,8 @@ def test_row_24_twenty_at_once_on_pools_for_twelve(site, document):
     results = [(one.communicate(document), one.wait()) for one in running]
     statuses = sorted(status for _, status in results)
     assert statuses == [0] * 12 + [3] * 8
-    assert all(len(lines(told[1])) == (status > 0) for told, status in results)
-    documents = [etree.fromstring(told[0]) for told, status in results if not status]
+    assert all(len(lines(output[1])) == (status > 0) for output, status in results)
+    documents = [etree.fromstring(output[0]) for output, status in results if not status]
     macs = [card.get('mac') for root in documents
             for card in root.iterfind('cluster/node/interface')]
     names = {root.find('cluster').get('name') for root in documents}

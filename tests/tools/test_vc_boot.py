@@ -1,4 +1,4 @@
-"""vc-boot, vc-status and vc-clean on real libvirt domains, paused before their first instruction."""
+"""vc-boot, vc-status and vc-clean on real domains, paused before their first instruction."""
 import os
 import re
 import subprocess
@@ -43,9 +43,9 @@ def test_domains_are_valid_for_libvirt(site, document, node):
 def test_row_05_nothing_of_the_author_survives_unasked(site, document):
     """Of the example: its emulator, MACs, bridges, image, VNC, tty, network boot, and its type."""
     domain = printed(site, document, 'frontend')
-    told = etree.tostring(domain).decode()
+    output = etree.tostring(domain).decode()
     for gone in ('qemu-kvm', '7a:77:6e', 'eth0.2', 'eth1', 'img.gz', 'vnc', '/dev/pts', 'network'):
-        assert gone not in told.replace('net-private', '').replace('net-public', ''), gone
+        assert gone not in output.replace('net-private', '').replace('net-public', ''), gone
     assert domain.get('type') == 'qemu'
     assert [domain.findtext('vcpu'), domain.findtext('memory')] == ['1', '1048576']
     # And what was asked for: the board's flags, the disk's bus, the cards' model.
@@ -71,10 +71,10 @@ def test_verbose_names_what_was_dropped(site, document):
 
 
 def test_starts_resumes_and_cleans(site, document):
-    told = boot(site, document).stdout
+    output = boot(site, document).stdout
     assert mine(site) == all_nodes(site)
     states = {node.get('name'): node.findtext('state')
-              for node in etree.fromstring(told).iterfind('cluster/node')}
+              for node in etree.fromstring(output).iterfind('cluster/node')}
     assert states == {'frontend': 'running', 'compute-0': 'running', 'compute-1': 'running'}
     table = site.run('vc-status', site.entry).stdout.decode().splitlines()
     assert len(table) == 4 and table[0].split()[:3] == ['CLUSTER', 'NODE', 'STATE']
@@ -95,8 +95,8 @@ def test_starts_resumes_and_cleans(site, document):
 
 def test_two_at_once_start_each_node_once(site, document):
     running = [site.start('vc-boot', '--paused', '--ignore-dependencies') for _ in range(3)]
-    told = [one.communicate(document) for one in running]
-    assert [one.returncode for one in running] == [0, 0, 0], told
+    output = [one.communicate(document) for one in running]
+    assert [one.returncode for one in running] == [0, 0, 0], output
     assert mine(site) == all_nodes(site)
     for name in all_nodes(site):
         facts = virsh('dominfo', name)
@@ -105,14 +105,14 @@ def test_two_at_once_start_each_node_once(site, document):
 
 def test_shutdown_ends_by_force_what_does_not_stop(site, document):
     """A paused guest hears no power button; its cluster stays, and starts again."""
-    told = boot(site, document).stdout
+    output = boot(site, document).stdout
     done = site.run('vc-shutdown', '--timeout', 1, site.entry)
     assert sorted(lines(done.stderr)) == [
         f"vc-shutdown: domain '{name}' did not shut down in 1 s: it is destroyed"
         for name in all_nodes(site)]
     assert site.run('vc-status', site.entry).stdout.decode().count(' stopped ') == 3
     assert site.run('vc-shutdown', site.entry).stderr == b''
-    assert boot(site, document).stdout == told
+    assert boot(site, document).stdout == output
     assert 'no cluster' in site.fails('vc-shutdown', 'nothing')
 
 
@@ -122,8 +122,8 @@ def test_a_domain_that_vanished_is_started_again(site, document):
     name = f'{site.entry}-compute-1'
     virsh('destroy', name)
     virsh('undefine', name)
-    told = lines(site.run('vc-status', site.entry).stdout)[1:]
-    assert [line.split()[2] for line in told] == ['running', 'running', '-']
+    output = lines(site.run('vc-status', site.entry).stdout)[1:]
+    assert [line.split()[2] for line in output] == ['running', 'running', '-']
     site.run('vc-shutdown', '--timeout', 0, site.entry)
     boot(site, document)
     assert mine(site) == all_nodes(site)
@@ -160,8 +160,8 @@ def test_row_31_leaves_a_foreign_domain_of_our_name_alone(site, document):
 
 
 def test_a_node_without_disk(site, document):
-    told = site.document(site.entry, 'vc-allocate', 0)
-    assert 'has no disk: run vc-inject' in site.fails('vc-boot', input=told)
+    output = site.document(site.entry, 'vc-allocate', 0)
+    assert 'has no disk: run vc-inject' in site.fails('vc-boot', input=output)
     os.unlink(site.temp / 'clusters' / site.entry / 'frontend.qcow2')
     assert 'has no disk: run vc-inject' in site.fails('vc-boot', input=document)
 
@@ -197,15 +197,15 @@ def test_dependency_on_readiness_has_a_bound(site):
     assert mine(site) == [f'{site.entry}-frontend']
 
 
-@pytest.mark.parametrize('port, told', [
+@pytest.mark.parametrize('port, output', [
     ('', "port 22 of 'frontend' does not answer after 1 s"),
     ("port='80'", "port 80 of 'frontend' cannot be reached from here")])
-def test_dependency_on_a_port_has_a_bound(site, port, told):
+def test_dependency_on_a_port_has_a_bound(site, port, output):
     """A paused guest answers nobody, though QEMU takes the connection in its place."""
     site.vc_in.write_text(site.vc_in.read_text().replace(
         "type='clock' value='300'", f"type='port' value='1' {port}"))
     document = site.document(site.entry, 'vc-inject')
-    assert told in site.fails('vc-boot', '--paused', input=document)
+    assert output in site.fails('vc-boot', '--paused', input=document)
     assert mine(site) == [f'{site.entry}-frontend']
 
 
@@ -216,12 +216,13 @@ def test_a_document_that_names_another_host_than_the_ledger(site, document):
 
 def test_status_of_many_clusters_asks_a_host_once(site):
     """Whatever libvirt is asked goes through virsh, which is counted on its way."""
-    told = site.document(site.entry, 'vc-stage')
+    output = site.document(site.entry, 'vc-stage')
     for _ in range(12):
-        site.run('vc-allocate', '--num-cpus', 0, input=told)
+        site.run('vc-allocate', '--num-cpus', 0, input=output)
     counted = site.folder / 'bin'
     counted.mkdir()
-    (counted / 'virsh').write_text(f'#!/bin/sh\necho x >>{site.folder}/count\nexec /usr/bin/virsh "$@"\n')
+    (counted / 'virsh').write_text(
+        f'#!/bin/sh\necho x >>{site.folder}/count\nexec /usr/bin/virsh "$@"\n')
     (counted / 'virsh').chmod(0o755)
     done = subprocess.run([ROOT / 'bin/vc-status'], capture_output=True, check=True,
                           env={**site.environment(), 'PATH': f"{counted}:{os.environ['PATH']}"})
@@ -239,9 +240,9 @@ def test_row_31_a_host_that_does_not_answer(site, document):
                                       b'<node role="compute" name="compute-0" fqdn="compute-0" '
                                       b'host="%s"' % gone.encode()))
     site.conf.write_text(text + f'hosts = qemu:///session {gone}\nprivate_network = bridge:br0\n')
-    told = site.run('vc-status', site.entry)
-    assert [line.split()[2] for line in lines(told.stdout)[1:]] == ['running', 'unknown', '-']
-    assert f"vc-status: libvirt at '{gone}'" in told.stderr.decode()
+    output = site.run('vc-status', site.entry)
+    assert [line.split()[2] for line in lines(output.stdout)[1:]] == ['running', 'unknown', '-']
+    assert f"vc-status: libvirt at '{gone}'" in output.stderr.decode()
     assert gone in site.fails('vc-boot', input=path.read_bytes())
     assert gone in site.run('vc-shutdown', '--timeout', 0, site.entry, status=1).stderr.decode()
     assert 'stays in the ledger until it answers' in site.fails('vc-clean', site.entry)
@@ -249,13 +250,14 @@ def test_row_31_a_host_that_does_not_answer(site, document):
     # Gone for good: taken out of the settings.
     site.conf.write_text(text)
     done = site.run('vc-clean', site.entry)
-    assert lines(done.stderr) == [f"vc-clean: '{gone}' is not one of the site's hosts any more: "
-                                  'what is on it stays there']
+    assert lines(done.stderr) == [(f"vc-clean: '{gone}' is not one of the site's hosts any more: "
+                                   'what is on it stays there')]
     assert mine(site) == [] and site.clusters() == []
 
 
 def test_row_32_timeout_names_the_nodes_and_stops_nothing(site, document):
-    done = site.run('vc-boot', '--paused', '--ignore-dependencies', '--wait', '--timeout', 1, input=document,
+    done = site.run('vc-boot', '--paused', '--ignore-dependencies', '--wait', '--timeout', 1,
+                    input=document,
                     status=1)
     assert not done.stdout
     assert "'frontend', 'compute-0', 'compute-1' not ready after 1 s" in lines(done.stderr)[-1]
@@ -271,9 +273,9 @@ def test_half_made_clusters(site, document):
 
 
 def test_status_of_one_cluster_is_its_document(site, document):
-    told = site.run('vc-status', '--xml', site.entry).stdout
-    assert told == document
-    assert boot(site, told, '--node', 'frontend').stdout.count(b'<state>running') == 1
+    output = site.run('vc-status', '--xml', site.entry).stdout
+    assert output == document
+    assert boot(site, output, '--node', 'frontend').stdout.count(b'<state>running') == 1
 
 
 def test_status_of_a_document(site, document):
@@ -286,9 +288,9 @@ def test_acceleration_is_probed_by_running_something(site, document):
     site.conf.write_text(site.conf.read_text().replace('accel = tcg', 'accel = auto'))
     first = site.run('vc-boot', '--print', input=document)
     answer = (site.temp / 'accel').read_text().split()[-1]
-    told = lines(first.stderr)
+    output = lines(first.stderr)
     assert answer in ('kvm', 'tcg')
-    assert (answer == 'tcg') == (len(told) == 1 and 'KVM cannot be used' in told[0])
+    assert (answer == 'tcg') == (len(output) == 1 and 'KVM cannot be used' in output[0])
     assert {domain.get('type') for domain in etree.fromstring(first.stdout)} == \
         {'kvm' if answer == 'kvm' else 'qemu'}
     again = site.run('vc-boot', '--print', input=document)

@@ -20,25 +20,31 @@ from pragma_boot.document import vcin
 from pragma_boot.image import guest, partition
 
 SYSTEM, WANTS = 'etc/systemd/system', 'etc/systemd/system/multi-user.target.wants'
-PART = {f'{SYSTEM}/{name}': b'[Unit]\n' for name in guest.UNITS} | {'usr/local/sbin/pragma-guest': b'#!/usr/bin/python3\n'}
+PART = {f'{SYSTEM}/{name}': b'[Unit]\n'
+        for name in guest.UNITS} | {'usr/local/sbin/pragma-guest': b'#!/usr/bin/python3\n'}
 KERNEL = 'usr/lib/modules/6.1.0'
 DEP = [f'kernel/drivers/{name}.ko.xz: kernel/x.ko.xz' for name in (
-    'virtio/virtio_pci', 'net/virtio_net', 'net/e1000/e1000', 'scsi/virtio_scsi', 'scsi/sd_mod', 'ata/ata-piix')]
+    'virtio/virtio_pci', 'net/virtio_net', 'net/e1000/e1000', 'scsi/virtio_scsi', 'scsi/sd_mod',
+    'ata/ata-piix')]
 BUILTIN = ['kernel/drivers/block/virtio_blk.ko']
 
 
 def guest_image(path, without=(), dep=DEP, builtin=BUILTIN, commands=(), **options):
-    """A raw image with the guest part and lists of a kernel's modules, as images/guest/install and depmod leave them."""
+    """A raw image with the guest part and a kernel's lists of modules."""
     files = {**PART, f'{KERNEL}/modules.dep': '\n'.join([*dep, '']).encode(),
              f'{KERNEL}/modules.builtin': '\n'.join([*builtin, '']).encode(), f'{WANTS}/x': b''}
-    make_image(path, [(name, data) for name, data in files.items() if name not in without], **options)
-    links = [f'symlink /{WANTS}/{name} ../{name}' for name in guest.UNITS if f'{WANTS}/{name}' not in without]
-    harm(path, 'symlink /lib usr/lib', 'set_inode_field /usr/local/sbin/pragma-guest mode 0100755', *links, *commands)
+    make_image(path, [(name, data) for name, data in files.items() if name not in without],
+               **options)
+    links = [f'symlink /{WANTS}/{name} ../{name}' for name in guest.UNITS
+             if f'{WANTS}/{name}' not in without]
+    harm(path, 'symlink /lib usr/lib', 'set_inode_field /usr/local/sbin/pragma-guest mode 0100755',
+         *links, *commands)
     return path
 
 
 def harm(path, *commands):
-    subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True, capture_output=True,
+    subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True,
+                   capture_output=True,
                    input='\n'.join(commands).encode())
 
 
@@ -52,7 +58,8 @@ def check(site, path, status=1, **options):
 
 
 TITLES = ['the image is raw, or raw in .gz', *(one.title for one in (
-    *partition.REQUIREMENTS, partition.CLEAN, *guest.REQUIREMENTS, *guest.drivers(['virtio'], ['virtio'])))]
+    *partition.REQUIREMENTS, partition.CLEAN, *guest.REQUIREMENTS,
+    *guest.drivers(['virtio'], ['virtio'])))]
 VITAL = len(partition.REQUIREMENTS) + 2
 """What comes after these is not looked at where one of them fails."""
 
@@ -105,32 +112,44 @@ FAILS = [
     (0, written('odd.img', b'x' * 777), 'the image has 777 bytes, not whole sectors'),
     (0, written('empty.img', b''), 'the image is empty'),
     (0, written('not.gz', b'x' * 512), 'the image is not gzip, though its name says so'),
-    (1, written('zeros.img', bytes(1 << 20)), 'the image has no partition table: .*: make / partition 1'),
-    (1, lambda site: disk(site, 'label: dos\n2: start=1MiB, type=83\n'), 'the image has no partition 1: make /'),
+    (1, written('zeros.img', bytes(1 << 20)),
+     'the image has no partition table: .*: make / partition 1'),
+    (1, lambda site: disk(site, 'label: dos\n2: start=1MiB, type=83\n'),
+     'the image has no partition 1: make /'),
     (2, bare(table='type=8e'), 'partition 1 is an LVM physical volume, .*: install without LVM'),
     (2, bare(table='type=fd'), 'partition 1 is a RAID member'),
     (2, bare(table='type=82'), 'partition 1 is swap'),
     (2, bare(table='type=5'), 'partition 1 is extended'),
-    (3, lambda site: disk(site, 'label: dos\nstart=1MiB, type=83\n', content=[(FIRST, entry(2048, 1 << 20))]),
+    (3, lambda site: disk(site, 'label: dos\nstart=1MiB, type=83\n',
+                          content=[(FIRST, entry(2048, 1 << 20))]),
      'partition 1 lies outside the disk: write the table anew'),
     (4, bare(), 'partition 1 has no file system: install'),
     (4, lambda site: put(site, 'swap', 'mkswap'), 'partition 1 is swap'),
     (5, raw(commands=['set_super_value state 2']), 'has its error flag set: run e2fsck on it'),
     (5, raw(commands=['set_super_value last_orphan 12']), 'has orphaned inodes: run e2fsck on it'),
-    (6, raw(commands=['clri /root']), 'the file system is damaged: .*: shut the guest down, or run e2fsck'),
+    (6, raw(commands=['clri /root']),
+     'the file system is damaged: .*: shut the guest down, or run e2fsck'),
     (6, raw(commands=['journal_open', 'journal_write -b 14000 /dev/zero', 'journal_close']),
      'the journal was not replayed: shut the guest down'),
-    (7, raw(without=['usr/local/sbin/pragma-guest']), r'not there \(pragma-guest\): run images/guest/install'),
-    (7, raw(commands=['set_inode_field /usr/local/sbin/pragma-guest mode 0100644']), r'not there \(pragma-guest\)'),
-    (7, raw(without=[f'{SYSTEM}/pragma-guest-ready.service']), r'not there \(pragma-guest-ready.service\)'),
+    (7, raw(without=['usr/local/sbin/pragma-guest']),
+     r'not there \(pragma-guest\): run images/guest/install'),
+    (7, raw(commands=['set_inode_field /usr/local/sbin/pragma-guest mode 0100644']),
+     r'not there \(pragma-guest\)'),
+    (7, raw(without=[f'{SYSTEM}/pragma-guest-ready.service']),
+     r'not there \(pragma-guest-ready.service\)'),
     (7, raw(commands=['rm /etc/systemd/system/pragma-guest.service',
-                      'symlink /etc/systemd/system/pragma-guest.service /dev/null']), r'not there \(pragma-guest.service\)'),
-    (8, raw(without=[f'{WANTS}/pragma-guest.service']), r'not enabled \(pragma-guest.service\): run images/guest/install'),
-    (8, raw(without=[f'{WANTS}/pragma-guest-ready.service']), r'not enabled \(pragma-guest-ready.service\)'),
-    (9, raw(builtin=[]), 'kernel 6.1.0 has no virtio_blk for a disk on the bus virtio: install one'),
+                      'symlink /etc/systemd/system/pragma-guest.service /dev/null']),
+     r'not there \(pragma-guest.service\)'),
+    (8, raw(without=[f'{WANTS}/pragma-guest.service']),
+     r'not enabled \(pragma-guest.service\): run images/guest/install'),
+    (8, raw(without=[f'{WANTS}/pragma-guest-ready.service']),
+     r'not enabled \(pragma-guest-ready.service\)'),
+    (9, raw(builtin=[]),
+     'kernel 6.1.0 has no virtio_blk for a disk on the bus virtio: install one'),
     (9, raw(builtin=['virtio_blk_more.ko', 'virtio_blk.ko.d/x.ko']), 'has no virtio_blk '),
     (9, raw(without=[f'{KERNEL}/modules.builtin']), 'has no virtio_blk '),
-    (9, raw(commands=['mkdir /usr/lib/modules/7.0']), 'kernel 7.0 has no virtio_pci, no virtio_blk'),
+    (9, raw(commands=['mkdir /usr/lib/modules/7.0']),
+     'kernel 7.0 has no virtio_pci, no virtio_blk'),
     (10, raw(dep=DEP[:1]), 'kernel 6.1.0 has no virtio_net for a network interface virtio'),
 ]
 
@@ -154,19 +173,23 @@ def test_each_requirement_can_fail():
 
 
 def test_without_a_kernel_both_devices_fail(site):
-    found = check(site, guest_image(site.folder / 'image.img', without=[f'{KERNEL}/modules.dep', f'{KERNEL}/modules.builtin']))
-    assert [text for result, _, text in found if result == 'failed'] == \
-        ['there is no kernel in /lib/modules: install one that has, or ask for what it drives in vc-in.xml'] * 2
+    found = check(site, guest_image(site.folder / 'image.img',
+                                    without=[f'{KERNEL}/modules.dep', f'{KERNEL}/modules.builtin']))
+    reason = ('there is no kernel in /lib/modules: install one that has, or ask for what it drives '
+              'in vc-in.xml')
+    assert [text for result, _, text in found if result == 'failed'] == [reason] * 2
 
 
 @pytest.mark.parametrize('packed', [False, True])
 def test_an_image_that_meets_all(site, packed):
     path = guest_image(site.folder / 'image.img')
     path = pack(path) if packed else path
-    told = lines(site.run('vc-check', path).stdout)
-    assert len(told) == len(TITLES) and all(line.startswith('ok    ') and len(line) <= 80 for line in told), told
-    assert told[0].startswith('ok    the image is raw, in .gz (16 MiB; ' if packed else 'ok    the image is raw (16 MiB)')
-    assert told[4] == 'ok    partition 1 is a file system (ext4, 15 MiB)'
+    output = lines(site.run('vc-check', path).stdout)
+    assert len(output) == len(TITLES) and all(line.startswith('ok    ') and len(line) <= 80
+                                            for line in output), output
+    assert output[0].startswith('ok    the image is raw, in .gz (16 MiB; ' if packed
+                              else 'ok    the image is raw (16 MiB)')
+    assert output[4] == 'ok    partition 1 is a file system (ext4, 15 MiB)'
 
 
 def vc_in(site, image, change=()):
@@ -189,13 +212,16 @@ CARD = """<interface type='bridge'>
 DISK = "<source file='calit2-119-222.img.gz'/>"
 
 VC_FAILS = [
-    (0, [('<devices>', "<devices><hostdev mode='subsystem'/>")], 'refused: it takes a device of the host: remove it'),
+    (0, [('<devices>', "<devices><hostdev mode='subsystem'/>")],
+     'refused: it takes a device of the host: remove it'),
     (1, [(CARD, '')], 'the frontend has 1 network interfaces, not 2: private first, public second'),
     (1, [('<devices>', f'<devices>{CARD}')], 'the frontend has 3 network interfaces'),
-    (2, [('</disk>', "</disk><disk type='file'><source file='b'/></disk>")], 'the frontend has 2 disks, not one'),
+    (2, [('</disk>', "</disk><disk type='file'><source file='b'/></disk>")],
+     'the frontend has 2 disks, not one'),
     (2, [("type='raw'", "type='qcow2'")], "disk is 'qcow2': an image must be raw, or raw in .gz"),
     (3, [(DISK, "<source file='../x'/>")], "image '../x' of the frontend lies outside"),
-    (3, [(DISK, "<source file='nothing.img'/>")], "cannot open image 'nothing.img' of the frontend: No such file"),
+    (3, [(DISK, "<source file='nothing.img'/>")],
+     "cannot open image 'nothing.img' of the frontend: No such file"),
     (4, [('<memory>1048576', '<memory>much')], 'is not valid for libvirt'),
 ]
 
@@ -225,14 +251,16 @@ def test_each_requirement_of_a_vc_in_can_fail():
 
 
 def test_a_compute_node_with_two_cards(site, packed):
-    found = check(site, vc_in(site, packed, [("<interface type='bridge'>\n          <source bridge='eth0.2'/>\n          "
-                                              "<mac address='7a:77:6e:40:00:0a'/>", f"{CARD}<interface type='bridge'>"
-                                              "<source bridge='x'/>")]))
-    assert [text for result, of, text in found if result == 'failed' and of == 'compute'][0].endswith(
-        'the compute has 2 network interfaces, not 1')
+    old = ("<interface type='bridge'>\n          <source bridge='eth0.2'/>\n          "
+           "<mac address='7a:77:6e:40:00:0a'/>")
+    new = f"{CARD}<interface type='bridge'><source bridge='x'/>"
+    found = check(site, vc_in(site, packed, [(old, new)]))
+    text = next(text for result, of, text in found if result == 'failed' and of == 'compute')
+    assert text.endswith('the compute has 2 network interfaces, not 1')
 
 
-@pytest.mark.parametrize('change', [('<public>eth1', '<public>eth0'), ("engine='kvm'", "engine='xen'"), ('</vc>', '')])
+@pytest.mark.parametrize('change', [('<public>eth1', '<public>eth0'),
+                                    ("engine='kvm'", "engine='xen'"), ('</vc>', '')])
 def test_a_vc_in_that_is_not_valid(site, packed, change):
     found = check(site, vc_in(site, packed, [change]))
     assert [(result, of) for result, of, _ in found] == [('failed', None), ('unseen', None)]
@@ -254,13 +282,15 @@ def test_one_image_of_both_roles_is_looked_at_once(site, packed):
     found = check(site, path, status=0)
     assert [text for _, of, text in found if of == 'both'][1:5] == [
         'there is a partition 1 (dos table)', 'partition 1 is no swap, LVM or RAID',
-        'partition 1 lies inside the disk, at 1048576 bytes', 'partition 1 is a file system (ext4, 15 MiB)']
+        'partition 1 lies inside the disk, at 1048576 bytes',
+        'partition 1 is a file system (ext4, 15 MiB)']
     assert len(found) == 1 + 2 * len(vcin.REQUIREMENTS) + len(TITLES)
 
 
 def test_the_tables_of_drivers_are_of_all_that_is_permitted():
     from pragma_boot.document import permit
-    assert guest.BUSES.keys() == permit.DISK_BUSES.keys() and guest.CARDS.keys() == permit.CARDS.keys()
+    assert guest.BUSES.keys() == permit.DISK_BUSES.keys()
+    assert guest.CARDS.keys() == permit.CARDS.keys()
 
 
 def test_folders_that_are_links_count_as_what_they_lead_to(site):
@@ -268,7 +298,8 @@ def test_folders_that_are_links_count_as_what_they_lead_to(site):
     assert check(site, path)[7][0] == 'failed'
     (site.folder / 'program').write_bytes(b'#!/usr/bin/python3')
     harm(path, 'mkdir /usr/local', 'mkdir /usr/local/bin', 'cd /usr/local/bin',
-         f"write {site.folder / 'program'} pragma-guest", 'set_inode_field pragma-guest mode 0100755',
+         f"write {site.folder / 'program'} pragma-guest",
+         'set_inode_field pragma-guest mode 0100755',
          'symlink /usr/local/sbin bin')
     assert check(site, path, status=0)
 
@@ -276,7 +307,8 @@ def test_folders_that_are_links_count_as_what_they_lead_to(site):
 def test_another_file_system_is_not_looked_into(site):
     found = check(site, put(site, 'minix', 'mkfs.minix'))
     assert found[5][0] == 'ok' and 'libguestfs' in found[5][2]
-    assert {result for result, _, _ in found[6:]} == {'unseen'} and 'vc-check reads ext2' in found[6][2]
+    assert {result for result, _, _ in found[6:]} == {'unseen'}
+    assert 'vc-check reads ext2' in found[6][2]
 
 
 NOBODY = ('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--')
@@ -291,11 +323,13 @@ def test_needs_no_root_and_leaves_nothing(site, public_tree, pack_it):
     scratch.mkdir()
     scratch.chmod(0o777)
     before = path.stat()
-    done = subprocess.run([*(NOBODY if os.geteuid() == 0 else ()), public_tree / 'bin/vc-check', path], capture_output=True,
+    done = subprocess.run([*(NOBODY if os.geteuid() == 0 else ()), public_tree / 'bin/vc-check',
+                           path], capture_output=True,
                           env={**site.environment(), 'TMPDIR': str(scratch)}, check=False)
     assert (done.returncode, done.stderr) == (0, b''), done
     after = path.stat()
-    assert (after.st_mode, after.st_ctime_ns, after.st_mtime_ns) == (before.st_mode, before.st_ctime_ns, before.st_mtime_ns)
+    assert (after.st_mode, after.st_ctime_ns,
+            after.st_mtime_ns) == (before.st_mode, before.st_ctime_ns, before.st_mtime_ns)
     assert os.listdir(scratch) == [] and not site.temp.exists()
     assert (f'{scratch} to look' in done.stdout.decode()) == pack_it
 
@@ -308,7 +342,8 @@ def test_as_root_the_file_stays_as_it_is(site, mode):
     before = path.stat()
     check(site, path, status=0)
     after = path.stat()
-    assert (after.st_mode, after.st_gid, after.st_ctime_ns) == (before.st_mode, before.st_gid, before.st_ctime_ns)
+    assert (after.st_mode, after.st_gid, after.st_ctime_ns) == (before.st_mode, before.st_gid,
+                                                                before.st_ctime_ns)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -328,15 +363,16 @@ def test_nothing_is_left_of_one_that_was_ended(site, number, monkeypatch):
             break
         time.sleep(0.005)
     running.send_signal(number)
-    told, said = running.communicate()
+    output, said = running.communicate()
     assert running.returncode == (-9 if number == signal.SIGKILL else 130)
-    assert told == b'' and (number == signal.SIGKILL or said == b'vc-check: interrupted\n')
+    assert output == b'' and (number == signal.SIGKILL or said == b'vc-check: interrupted\n')
     assert any(str(scratch) in link for link in links)
     assert os.listdir(scratch) == []
 
 
 def test_a_file_that_cannot_be_read(site, tmp_path):
-    assert "cannot open image '/nonexistent': No such file" in site.fails('vc-check', '/nonexistent')
+    assert "cannot open image '/nonexistent': No such file" in site.fails('vc-check',
+                                                                          '/nonexistent')
     assert 'is not a regular file' in site.fails('vc-check', tmp_path)
     fifo = tmp_path / 'fifo'
     os.mkfifo(fifo)
@@ -357,8 +393,9 @@ def test_a_full_output_is_an_error(site, packed):
 
 
 def test_the_page_has_the_tools_options(site):
-    page = (ROOT / 'man/vc-check.1').read_text(encoding='utf-8').split('.Sh OPTIONS\n')[1].split('.Sh ')[0]
+    page = (ROOT / 'man/vc-check.1').read_text(encoding='utf-8')
+    page = page.split('.Sh OPTIONS\n')[1].split('.Sh ')[0]
     listed = {'-' + word for line in page.splitlines() if line.startswith('.It Fl ')
               for word in re.findall(r'-[a-z-]+', line)}
-    told = site.run('vc-check', '-h').stdout.decode().split('Options:\n')[1].split('Exit')[0]
-    assert listed == set(re.findall(r'--[a-z-]+', told))
+    output = site.run('vc-check', '-h').stdout.decode().split('Options:\n')[1].split('Exit')[0]
+    assert listed == set(re.findall(r'--[a-z-]+', output))

@@ -35,14 +35,17 @@ def until(what):
 def test_shows_the_log_and_the_one_before_it(site, log):
     log.with_name(f'{log.name}.0').write_bytes(b'one\r\n')
     log.write_bytes(b'two\r\nthree\r\nlogin: \xff')
-    assert site.run('vc-console', '--no-follow', site.entry).stdout == b'one\r\ntwo\r\nthree\r\nlogin: \xff'
-    assert site.run('vc-console', '--no-follow', '-n', 2, site.entry).stdout == b'three\r\nlogin: \xff'
+    assert site.run('vc-console', '--no-follow',
+                    site.entry).stdout == b'one\r\ntwo\r\nthree\r\nlogin: \xff'
+    assert site.run('vc-console', '--no-follow', '-n', 2,
+                    site.entry).stdout == b'three\r\nlogin: \xff'
     assert site.run('vc-console', '--no-follow', '-n', 0, site.entry, 'frontend').stdout == b''
 
 
 def test_a_node_that_does_not_run_is_shown_to_its_end(site, log):
     done = site.run('vc-console', site.entry)
-    assert done.stdout == b'' and lines(done.stderr) == ["vc-console: node 'frontend' is not running"]
+    assert done.stdout == b''
+    assert lines(done.stderr) == ["vc-console: node 'frontend' is not running"]
     log.write_bytes(b'said\n')
     assert site.run('vc-console', site.entry).stdout == b'said\n'
 
@@ -62,18 +65,18 @@ def test_follows_until_the_node_ends(site):
     """The guest is paused, and what it would write is written here."""
     boot(site, site.document(site.entry, 'vc-inject', 0))
     log = site.temp / 'clusters' / site.entry / 'frontend.console.log'
-    running, told = site.start('vc-console', site.entry), []
+    running, output = site.start('vc-console', site.entry), []
     pieces = iter(lambda: os.read(running.stdout.fileno(), 99), b'')
-    reader = threading.Thread(target=lambda: told.extend(pieces))
+    reader = threading.Thread(target=lambda: output.extend(pieces))
     reader.start()
     for text in (b'one\n', b'two\n', b'no end'):
         with open(log, 'ab') as file:
             file.write(text)
-        until(lambda: b''.join(told).endswith(text))
+        until(lambda text=text: b''.join(output).endswith(text))
     virsh('destroy', f'{site.entry}-frontend')
     assert running.wait(60) == 0
     reader.join()
-    assert b''.join(told) == b'one\ntwo\nno end'
+    assert b''.join(output) == b'one\ntwo\nno end'
     assert lines(running.stderr.read()) == ["vc-console: node 'frontend' is not running"]
 
 
@@ -87,8 +90,10 @@ def test_ctrl_c_ends_it(site):
 
 
 COMMANDS = {
-    b'\x1b[2J\x1b[1;31mcolour\x1b[0m': b'colour', b'a\x1b]0;title\x07b\x1b]52;c;eA==\x1b\\c': b'abc',
-    b'a\x07\x08\x0e\x7f\tb': b'a\tb', b'\xc2\x9b31m \xc3\xa9': '31m \u00e9'.encode(), b'a\rb': b'ab',
+    b'\x1b[2J\x1b[1;31mcolour\x1b[0m': b'colour',
+    b'a\x1b]0;title\x07b\x1b]52;c;eA==\x1b\\c': b'abc',
+    b'a\x07\x08\x0e\x7f\tb': b'a\tb', b'\xc2\x9b31m \xc3\xa9': '31m \u00e9'.encode(),
+    b'a\rb': b'ab',
     b'\x1bP+q544e\x1b\\x\x1bc\x1b(B': b'x', b'cut \x1b': b'cut ', b'end': b'end'}
 """What a guest may write, and what a person sees of it."""
 
@@ -98,7 +103,8 @@ def test_nothing_commands_a_terminal(site, log):
     ours, theirs = pty.openpty()
     with os.fdopen(ours, 'rb', buffering=0) as screen:
         with os.fdopen(theirs, 'wb') as terminal:
-            assert site.start('vc-console', '--no-follow', site.entry, stdout=terminal).wait(60) == 0
+            assert site.start('vc-console', '--no-follow', site.entry,
+                              stdout=terminal).wait(60) == 0
         assert screen.read(4096) == b''.join(shown + b'\r\n' for shown in COMMANDS.values())
 
 

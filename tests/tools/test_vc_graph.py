@@ -8,15 +8,16 @@ import pytest
 from lab import DATA
 from lab.needs import need
 
-DOCUMENT = (DATA / 'vc-boot-out.xml').read_text().replace('@SITE@', '/site').replace('@CLUSTER@', 'demo') \
+DOCUMENT = (DATA / 'vc-boot-out.xml').read_text().replace('@SITE@', '/site').replace('@CLUSTER@',
+                                                                                     'demo') \
     .replace('@DIGEST@', '0' * 16).replace('@TIME@', '1').replace('@PRIVATE@', '24000') \
     .replace('@SSH@', '24500')
 
 
-def dot(told, form):
+def dot(output, form):
     """What Graphviz makes of a graph, of which it must not complain."""
     need('dot')
-    done = subprocess.run(['dot', f'-T{form}'], input=told, capture_output=True, check=True)
+    done = subprocess.run(['dot', f'-T{form}'], input=output, capture_output=True, check=True)
     assert not done.stderr
     return done.stdout.decode()
 
@@ -26,24 +27,28 @@ def drawn(site, document):
     return json.loads(dot(site.run('vc-graph', input=document.encode()).stdout, 'json'))
 
 
-def texts(told):
+def texts(output):
     """The words of a picture."""
-    return [element.text for element in ElementTree.fromstring(told).iter() if element.tag.endswith('text')]
+    return [element.text for element in ElementTree.fromstring(output).iter()
+            if element.tag.endswith('text')]
 
 
 def test_hosts_nodes_networks_and_states(empty_site):
     document = DOCUMENT.replace('<state>running', '<state>ready', 1).replace(
-        'fqdn="compute-1" host="qemu:///session"', 'fqdn="compute-1" host="qemu+ssh://root@node1/system"')
-    told = drawn(empty_site, document)
-    names = {one['_gvid']: one['label'].split(r'\n')[0] for one in told['objects']}
+        'fqdn="compute-1" host="qemu:///session"',
+        'fqdn="compute-1" host="qemu+ssh://root@node1/system"')
+    output = drawn(empty_site, document)
+    names = {one['_gvid']: one['label'].split(r'\n')[0] for one in output['objects']}
     hosts = {one['label']: {names[number] for number in one['nodes']}
-             for one in told['objects'] if 'nodes' in one}
+             for one in output['objects'] if 'nodes' in one}
     assert hosts == {'qemu:///session': {'frontend', 'compute-0'},
                      'qemu+ssh://root@node1/system': {'compute-1'}}
-    assert {(names[edge['tail']], names[edge['head']], edge['label']) for edge in told['edges']} == {
+    assert {(names[edge['tail']], names[edge['head']], edge['label'])
+            for edge in output['edges']} == {
         ('frontend', 'private', '10.1.1.1'), ('frontend', 'public', '10.0.2.15'),
         ('compute-0', 'private', '10.1.255.254'), ('compute-1', 'private', '10.1.255.253')}
-    colours = {names[one['_gvid']]: one['fillcolor'] for one in told['objects'] if 'fillcolor' in one}
+    colours = {names[one['_gvid']]: one['fillcolor'] for one in output['objects']
+               if 'fillcolor' in one}
     assert colours == {'frontend': 'palegreen', 'compute-0': 'khaki', 'compute-1': 'khaki',
                        'private': 'lightblue', 'public': 'lightblue'}
     picture = dot(empty_site.run('vc-graph', input=document.encode()).stdout, 'svg')
@@ -52,11 +57,13 @@ def test_hosts_nodes_networks_and_states(empty_site):
 
 
 def test_what_was_never_started_is_white(empty_site):
-    told = drawn(empty_site, DOCUMENT.replace('<state>running</state>', ''))
-    assert [one['fillcolor'] for one in told['objects'] if r'not started' in one['label']] == ['white'] * 3
+    output = drawn(empty_site, DOCUMENT.replace('<state>running</state>', ''))
+    assert [one['fillcolor'] for one in output['objects']
+            if r'not started' in one['label']] == ['white'] * 3
 
 
-@pytest.mark.parametrize('host', ['a"b', 'a\\', r'\N \G \" \\"', '"]; n9 [label="x', '&lt;&amp;#65;',
+@pytest.mark.parametrize('host',
+                         ['a"b', 'a\\', r'\N \G \" \\"', '"]; n9 [label="x', '&lt;&amp;#65;',
                                   '<b>x</b>', 'two\nlines', '}', 'caf\u00e9 // /* #'])
 def test_names_are_quoted(empty_site, host):
     """Of what a document can hold only hosts are free; nothing of them is read as DOT."""

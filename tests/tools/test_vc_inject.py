@@ -21,12 +21,12 @@ def test_golden(site, document, golden, replacements):
 
 
 def test_each_disk_has_its_own_vc_out(site, document):
-    told = site.run('vc-inject', input=document).stdout
-    paths = disks(told)
+    output = site.run('vc-inject', input=document).stdout
+    paths = disks(output)
     assert list(paths) == ['frontend', 'compute-0', 'compute-1']
     for name, path in paths.items():
         assert inside(path, 'cat', '/root/vc-out.xml') == \
-            site.run('vc-out', '--node', name, input=told).stdout
+            site.run('vc-out', '--node', name, input=output).stdout
         assert b'Mode:  0600' in inside(path, 'stat', '/root/vc-out.xml')
         assert os.stat(path).st_blocks * 512 < 1 << 20
     private = (site.temp / 'clusters' / site.entry / 'id_ed25519').read_bytes()
@@ -43,33 +43,36 @@ def test_copies_of_a_disk_are_as_good_as_it(site, kind, keys):
     """Compute nodes from the second on: names of one more letter, content of many blocks."""
     path = make_image(site.folder / 'other.img', mkfs=('mke2fs', '-t', kind, '-b', '1024'))
     use_image(site, pack(path))
-    site.key.write_text(''.join(f'{site.key.read_text().strip()}{count}\n' for count in range(keys)))
-    told = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 22)).stdout
-    paths = disks(told)
+    site.key.write_text(''.join(f'{site.key.read_text().strip()}{count}\n'
+                                for count in range(keys)))
+    output = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 22)).stdout
+    paths = disks(output)
     for name in ('compute-0', 'compute-1', 'compute-9', 'compute-10'):
-        wanted = site.run('vc-out', '--node', name, input=told).stdout
+        wanted = site.run('vc-out', '--node', name, input=output).stdout
         assert inside(paths[name], 'cat', '/root/vc-out.xml').rstrip(b'\n') == wanted.rstrip(b'\n')
         assert b'Mode:  0600' in inside(paths[name], 'stat', '/root/vc-out.xml')
         raw = site.folder / 'copy.raw'
-        subprocess.run(['qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', paths[name], raw], check=True)
+        subprocess.run(['qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', paths[name], raw],
+                       check=True)
         subprocess.run(['e2fsck', '-fn', f'{raw}?offset=1048576'], check=True, capture_output=True)
-        subprocess.run(['qemu-img', 'check', '-f', 'qcow2', paths[name]], check=True, capture_output=True)
+        subprocess.run(['qemu-img', 'check', '-f', 'qcow2', paths[name]], check=True,
+                       capture_output=True)
         assert os.stat(paths[name]).st_blocks * 512 < 1 << 20
     assert processes(site) == [] and mounts(site) == []
 
 
 def test_leaves_what_is_there_alone(site, document):
-    told = site.run('vc-inject', input=document).stdout
+    output = site.run('vc-inject', input=document).stdout
 
     def look():
         """Not at the time of access, which a reader sets."""
-        found = {path: os.stat(path) for path in disks(told).values()}
+        found = {path: os.stat(path) for path in disks(output).values()}
         return {path: (one.st_ino, one.st_size, one.st_mode, one.st_mtime_ns, one.st_ctime_ns)
                 for path, one in found.items()}
     before = look()
     # The document of before, too: a guest's own data is in those disks by now.
-    for again in (told, document):
-        assert site.run('vc-inject', input=again).stdout == told
+    for again in (output, document):
+        assert site.run('vc-inject', input=again).stdout == output
     assert look() == before
 
 
@@ -77,8 +80,8 @@ def test_makes_a_half_made_disk_anew(site, document):
     folder = site.temp / 'clusters' / site.entry
     (folder / 'compute-0.qcow2').write_bytes(b'half')
     (folder / '.compute-1.qcow2.tmp').write_bytes(b'half')
-    told = site.run('vc-inject', input=document).stdout
-    assert inside(disks(told)['compute-0'], 'cat', '/root/vc-out.xml')
+    output = site.run('vc-inject', input=document).stdout
+    assert inside(disks(output)['compute-0'], 'cat', '/root/vc-out.xml')
     assert [name for name in os.listdir(folder) if name.startswith('.')] == []
 
 
@@ -96,7 +99,8 @@ def test_row_18_19_refuses_images_with_traps(site, harm, reason):
     assert reason in site.fails('vc-inject', input=document)
     folder = site.temp / 'clusters' / site.entry
     # Compute nodes that were done before the frontend was refused are whole, and stay.
-    assert set(os.listdir(folder)) - {'compute-0.qcow2', 'compute-1.qcow2'} == {'document.xml', 'id_ed25519'}
+    assert set(os.listdir(folder)) - {'compute-0.qcow2', 'compute-1.qcow2'} == {'document.xml',
+                                                                                'id_ed25519'}
     assert processes(site) == [] and mounts(site) == []
 
 
@@ -105,8 +109,8 @@ def test_row_19_a_link_at_the_target_is_removed_not_followed(site):
     subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True,
                    input=b'symlink /root/vc-out.xml /etc/shadow\n', capture_output=True)
     use_image(site, pack(path))
-    told = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 0)).stdout
-    disk = disks(told)['frontend']
+    output = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 0)).stdout
+    disk = disks(output)['frontend']
     assert inside(disk, 'cat', '/etc/shadow') == b'secret'
     assert b'Type: regular' in inside(disk, 'stat', '/root/vc-out.xml')
 
@@ -149,9 +153,9 @@ def test_row_19_20_libguestfs_writes_what_debugfs_may_not(site):
     subprocess.run(['debugfs', '-w', '-f', '-', f'{path}?offset=1048576'], check=True,
                    input=b'symlink /root/vc-out.xml /etc/shadow\n', capture_output=True)
     use_image(site, pack(path))
-    told = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 0)).stdout
-    disk = disks(told)['frontend']
-    assert inside(disk, 'cat', '/root/vc-out.xml') == site.run('vc-out', input=told).stdout
+    output = site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 0)).stdout
+    disk = disks(output)['frontend']
+    assert inside(disk, 'cat', '/root/vc-out.xml') == site.run('vc-out', input=output).stdout
     # debugfs pads what lies in the inode.
     assert inside(disk, 'cat', '/etc/shadow').rstrip(b'\0') == b'secret'
     assert b'Mode:  0600' in inside(disk, 'stat', '/root/vc-out.xml')

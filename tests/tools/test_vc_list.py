@@ -16,7 +16,8 @@ def test_leaves_out_an_entry_whose_image_is_missing(site):
     (site.base / 'broken' / 'hosted-vm-0-0-1.img.gz').unlink()
     done = site.run('vc-list')
     assert done.stdout.decode() == f'{site.entry}\n'
-    assert done.stderr.decode().startswith("vc-list: entry 'broken' is not listed: cannot open image")
+    line = done.stderr.decode()
+    assert line.startswith("vc-list: entry 'broken' is not listed: cannot open image")
 
 
 def test_base_path_without_a_database(empty_site):

@@ -20,7 +20,8 @@ def folder(site):
     site.cluster_document = site.document(site.entry, 'vc-inject')
     folder = site.temp / 'clusters' / site.entry
     for node in ('frontend', 'compute-0'):
-        (folder / f'{node}.console.log').write_text(f'boot\r\npragma_boot: hostkey {node} {KEY}\r\n')
+        (folder / f'{node}.console.log').write_text(
+            f'boot\r\npragma_boot: hostkey {node} {KEY}\r\n')
     return folder
 
 
@@ -30,7 +31,8 @@ def becomes(site, *arguments, status=0):
     programs.mkdir(exist_ok=True)
     (programs / 'ssh').write_text('#!/bin/sh\nprintf "%s\\n" "$@"\ntrap "" PIPE\nexit 7\n')
     (programs / 'ssh').chmod(0o755)
-    done = subprocess.run([ROOT / 'bin/vc-ssh', *map(str, arguments)], capture_output=True, check=False,
+    done = subprocess.run([ROOT / 'bin/vc-ssh', *map(str, arguments)], capture_output=True,
+                          check=False,
                           env={**site.environment(), 'PATH': f"{programs}:{os.environ['PATH']}"})
     assert done.returncode == 7 and not done.stderr, done
     return lines(done.stdout)
@@ -44,15 +46,18 @@ def understood(words):
 
 
 def test_logs_in_with_the_keys_of_the_console_alone(site, folder):
-    told = understood(becomes(site, site.entry))
-    assert told['stricthostkeychecking'] == 'true' and told['hostkeyalias'] == f'frontend.{site.entry}'
-    assert told['userknownhostsfile'] == str(folder / 'frontend.known_hosts')
-    assert told['globalknownhostsfile'] == '/dev/null' and told['updatehostkeys'] == 'false'
-    assert told['user'] == 'root' and told['hostname'] == '127.0.0.1'
+    output = understood(becomes(site, site.entry))
+    assert output['stricthostkeychecking'] == 'true'
+    assert output['hostkeyalias'] == f'frontend.{site.entry}'
+    assert output['userknownhostsfile'] == str(folder / 'frontend.known_hosts')
+    assert output['globalknownhostsfile'] == '/dev/null' and output['updatehostkeys'] == 'false'
+    assert output['user'] == 'root' and output['hostname'] == '127.0.0.1'
     port = re.search('network="public".* port="([0-9]+)"', (folder / 'document.xml').read_text())[1]
-    assert told['port'] == port and told['identitiesonly'] == 'no' and 'proxycommand' not in told
+    assert output['port'] == port and output['identitiesonly'] == 'no'
+    assert 'proxycommand' not in output
     found = folder / 'frontend.known_hosts'
-    assert found.read_text() == f'frontend.{site.entry} {KEY}\n' and found.stat().st_mode & 0o777 == 0o600
+    assert found.read_text() == f'frontend.{site.entry} {KEY}\n'
+    assert found.stat().st_mode & 0o777 == 0o600
     listed = subprocess.run(['ssh-keygen', '-F', f'frontend.{site.entry}', '-f', found],
                             capture_output=True, check=True)
     assert KEY in listed.stdout.decode()
@@ -61,10 +66,10 @@ def test_logs_in_with_the_keys_of_the_console_alone(site, folder):
 def test_a_private_key_of_the_users_in_a_folder_with_odd_names(site, folder):
     key = site.folder / "it's 100%h key"
     key.write_text('')
-    told = understood(becomes(site, '-i', key, site.entry))
-    assert told['identitiesonly'] == 'yes'
+    output = understood(becomes(site, '-i', key, site.entry))
+    assert output['identitiesonly'] == 'yes'
     # As ssh expands it when it reads the file.
-    assert told['identityfile'].replace('%%', '%') == str(key)
+    assert output['identityfile'].replace('%%', '%') == str(key)
     assert 'No such file' in site.fails('vc-ssh', '-i', '/nonexistent', site.entry)
 
 
@@ -72,22 +77,26 @@ def test_a_command_is_no_option_of_ours_or_of_sshs(site, folder):
     words = becomes(site, site.entry, 'ls', '-h', '--version', '--node', 'a b')
     assert words[-6:] == ['--', 'ls', '-h', '--version', '--node', 'a b']
     for arguments in (['-oProxyCommand=x'], ['--', '-oProxyCommand=x']):
-        assert becomes(site, site.entry, *arguments)[-3:] == ['root@127.0.0.1', '--', '-oProxyCommand=x']
+        assert becomes(site, site.entry, *arguments)[-3:] == ['root@127.0.0.1', '--',
+                                                              '-oProxyCommand=x']
 
 
 def test_a_compute_node_is_reached_through_the_frontend(site, folder):
     key = site.folder / "it's 100%h key"
     key.write_text('')
-    told = understood(becomes(site, '-i', key, '--node', 'compute-0', site.entry, 'hostname'))
-    assert told['hostkeyalias'] == f'compute-0.{site.entry}' and told['hostname'] == '10.1.255.254'
-    assert told['userknownhostsfile'] == str(folder / 'compute-0.known_hosts')
+    output = understood(becomes(site, '-i', key, '--node', 'compute-0', site.entry, 'hostname'))
+    assert output['hostkeyalias'] == f'compute-0.{site.entry}'
+    assert output['hostname'] == '10.1.255.254'
+    assert output['userknownhostsfile'] == str(folder / 'compute-0.known_hosts')
     # ssh expands the command before a shell reads it.
-    words = shlex.split(told['proxycommand'].replace('%h:%p', 'node:22').replace('%%', '%'))
+    words = shlex.split(output['proxycommand'].replace('%h:%p', 'node:22').replace('%%', '%'))
     assert words[0] == 'ssh' and words[-3:] == ['-W', 'node:22', 'root@127.0.0.1']
     through = understood(words[1:])
-    assert through['hostkeyalias'] == f'frontend.{site.entry}' and through['stricthostkeychecking'] == 'true'
+    assert through['hostkeyalias'] == f'frontend.{site.entry}'
+    assert through['stricthostkeychecking'] == 'true'
     assert through['identityfile'].replace('%%', '%') == str(key)
-    assert (folder / 'frontend.known_hosts').exists() and (folder / 'compute-0.known_hosts').exists()
+    assert (folder / 'frontend.known_hosts').exists()
+    assert (folder / 'compute-0.known_hosts').exists()
 
 
 def test_a_frontend_on_another_host_is_reached_by_a_jump(site, folder):
@@ -103,8 +112,8 @@ def test_a_key_that_was_not_said(site, folder):
                  'pragma_boot: hostkey frontend ssh-ed25519\n',
                  'pragma_boot: hostkey frontend ssh-ed25519 AAAA BBBB\n'):
         (folder / 'frontend.console.log').write_text(said)
-        assert f"node 'frontend' is not ready: it has not reported its host key; 'vc-console {site.entry} " \
-            "frontend'" in site.fails('vc-ssh', site.entry)
+        assert ("node 'frontend' is not ready: it has not reported its host key; "
+                f"'vc-console {site.entry} frontend'" in site.fails('vc-ssh', site.entry))
         assert not (folder / 'frontend.known_hosts').exists()
 
 
@@ -132,7 +141,8 @@ def test_help_is_ours_before_the_name_alone(site, folder):
 
 
 def test_ssh_that_is_not_installed(site, folder):
-    done = subprocess.run(['/usr/bin/python3', '-IS', ROOT / 'bin/vc-ssh', site.entry], capture_output=True,
+    done = subprocess.run(['/usr/bin/python3', '-IS', ROOT / 'bin/vc-ssh', site.entry],
+                          capture_output=True,
                           env={**site.environment(), 'PATH': '/nonexistent'}, check=False)
     assert done.returncode == 1
     assert lines(done.stderr) == ["vc-ssh: cannot run 'ssh': No such file or directory"]

@@ -14,8 +14,8 @@ def stopped(site):
 
 
 def states(site):
-    told = [line.split() for line in lines(site.run('vc-status', site.entry).stdout)[1:]]
-    return {name: state for _, name, state, *_ in told}
+    output = [line.split() for line in lines(site.run('vc-status', site.entry).stdout)[1:]]
+    return {name: state for _, name, state, *_ in output}
 
 
 def test_starts_what_does_not_run(stopped):

@@ -17,7 +17,7 @@ def hosts(found):
 
 def assert_fits(nodes, chosen, free):
     for room in free:
-        mine = [node for node, host in zip(nodes, chosen) if host == room.host]
+        mine = [node for node, host in zip(nodes, chosen, strict=True) if host == room.host]
         assert not mine or sum(cpus for cpus, _ in mine) <= room.cpus
         assert not mine or sum(memory for _, memory in mine) <= room.memory
 

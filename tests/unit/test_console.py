@@ -5,7 +5,7 @@ import pytest
 from pragma_boot.engine import console
 
 
-@pytest.mark.parametrize('log, told', [
+@pytest.mark.parametrize('log, output', [
     (b'', {}),
     (b'pragma_boot: ready compute-0\r\n', {'ready': ''}),
     (b'login: \r\npragma_boot: ready frontend\r\r\nlogin: ', {'ready': ''}),
@@ -15,8 +15,8 @@ from pragma_boot.engine import console
     (b'echo pragma_boot: ready compute-0\n', {}),
     (b'pragma_boot: ready\xff\n' + bytes(100), {}),
 ])
-def test_said(log, told):
-    assert console.reports(log) == told
+def test_said(log, output):
+    assert console.reports(log) == output
 
 
 def test_said_before_virtlogd_began_another_file(tmp_path):

@@ -33,11 +33,11 @@ def driver(tmp_path):
 def test_boots_the_frontend_first_and_jobs_of_the_others_at_a_time(driver, tmp_path, jobs):
     names = ['frontend', 'compute-0', 'compute-1', 'compute-2']
     driver(LOGGING).boot([(name, 'host') for name in names], str(tmp_path), 'vc-out.xml', jobs)
-    told = (tmp_path / 'log').read_text().splitlines()
-    assert told[:2] == ['begin frontend', 'end frontend']
-    assert sorted(told) == sorted(f'{what} {name}' for what in ('begin', 'end') for name in names)
+    output = (tmp_path / 'log').read_text().splitlines()
+    assert output[:2] == ['begin frontend', 'end frontend']
+    assert sorted(output) == sorted(f'{what} {name}' for what in ('begin', 'end') for name in names)
     at_once = most = 0
-    for line in told:
+    for line in output:
         at_once += 1 if line.startswith('begin') else -1
         most = max(most, at_once)
     assert most == jobs

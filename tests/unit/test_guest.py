@@ -152,8 +152,8 @@ def test_missing_interface_leaves_the_node_its_names_and_keys(tmp_path):
     add_interfaces(tmp_path, {"eth0": MACS["eth0"]})
     done = guest("configure", tmp_path, DATA / "frontend.xml")
     assert done.returncode == 1
-    assert done.stderr == (
-        "pragma-guest: no network interface has the MAC address 52:54:00:aa:00:02\n")
+    assert done.stderr == ("pragma-guest: no network interface has the MAC address "
+                           "52:54:00:aa:00:02\n")
     assert (tmp_path / "etc/hostname").read_text() == "demo.local\n"
     assert "AAAAuser" in (tmp_path / "root/.ssh/authorized_keys").read_text()
     assert "ssh-keygen" in done.stdout
@@ -445,8 +445,8 @@ def test_help_and_usage():
     done = subprocess.run([str(GUEST / "pragma-guest"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: pragma-guest" in done.stdout
     for arguments in ([], ["fly"], ["configure", "ready"], ["configure", "--root"]):
-        done = subprocess.run([str(GUEST / "pragma-guest"), *arguments],
-                              capture_output=True, text=True)
+        done = subprocess.run([str(GUEST / "pragma-guest"), *arguments], capture_output=True,
+                              text=True)
         assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 

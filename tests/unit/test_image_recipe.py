@@ -24,7 +24,8 @@ def test_help():
 
 
 @pytest.mark.parametrize("arguments", [
-    ["--fly"], ["a", "b"], ["--sources"], ["--table=mbr"], ["--filesystem", "btrfs"], ["--suite", "a b"], ["--suite="]])
+    ["--fly"], ["a", "b"], ["--sources"], ["--table=mbr"], ["--filesystem", "btrfs"],
+    ["--suite", "a b"], ["--suite="]])
 def test_bad_usage(arguments):
     done = build(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
@@ -34,19 +35,19 @@ def test_bad_usage(arguments):
 def test_refuses_an_output_folder_that_is_not_there(tmp_path):
     done = build(tmp_path / "absent/debian.img.gz")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "build: cannot write '%s/absent/debian.img.gz': no such folder\n" % tmp_path
+    assert done.stderr == f"build: cannot write '{tmp_path}/absent/debian.img.gz': no such folder\n"
 
 
 def test_refuses_a_folder_as_output(tmp_path):
     done = build(tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "build: cannot write '%s': is a folder\n" % tmp_path
+    assert done.stderr == f"build: cannot write '{tmp_path}': is a folder\n"
 
 
 def test_refuses_sources_that_are_not_there(tmp_path):
     done = build("--sources", tmp_path / "absent", tmp_path / "x.img.gz")
     assert done.returncode == 1
-    assert done.stderr == "build: cannot read '%s/absent'\n" % tmp_path
+    assert done.stderr == f"build: cannot read '{tmp_path}/absent'\n"
 
 
 @pytest.mark.skipif(not shutil.which("mmdebstrap"), reason="needs mmdebstrap")
@@ -56,7 +57,8 @@ def test_failed_build_leaves_nothing_behind(tmp_path):
     work, out = tmp_path / "work", tmp_path / "out"
     work.mkdir()
     out.mkdir()
-    done = subprocess.run([str(IMAGES / "debian/build"), "--sources", str(empty), str(out / "x.img.gz")],
+    done = subprocess.run([str(IMAGES / "debian/build"), "--sources", str(empty),
+                           str(out / "x.img.gz")],
                           capture_output=True, text=True, timeout=120,
                           env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(work)})
     assert done.returncode == 1

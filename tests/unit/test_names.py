@@ -29,8 +29,10 @@ def schema():
 
 def guest_part():
     """images/guest/pragma-guest as a module."""
-    loader = importlib.machinery.SourceFileLoader('pragma_guest', str(ROOT / 'images/guest/pragma-guest'))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('pragma_guest', loader))
+    loader = importlib.machinery.SourceFileLoader('pragma_guest',
+                                                  str(ROOT / 'images/guest/pragma-guest'))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('pragma_guest',
+                                                                             loader))
     loader.exec_module(module)
     return module
 

@@ -27,8 +27,9 @@ def bridged(**values):
 
 
 def private(address, netmask):
-    return etree.fromstring(f'<vc><networks><network name="private"><ipaddress>{address}</ipaddress>'
-                            f'<netmask>{netmask}</netmask></network></networks></vc>')
+    return etree.fromstring(
+        f'<vc><networks><network name="private"><ipaddress>{address}</ipaddress>'
+        f'<netmask>{netmask}</netmask></network></networks></vc>')
 
 
 @given(st.integers(0, 2 ** 32 - 1), st.integers(8, 30), st.integers(0, 400))
@@ -40,7 +41,8 @@ def test_private_addresses_are_hosts_of_the_subnet_and_differ(address, prefix, c
     except Shortage:
         assert count > subnet.num_addresses - 3
     except Failure:
-        assert not pool._usable(subnet) or interface.ip in (subnet.network_address, subnet.broadcast_address)
+        assert not pool._usable(subnet) or interface.ip in (subnet.network_address,
+                                                            subnet.broadcast_address)
     else:
         assert netmask == str(interface.netmask) and found[0] == str(interface.ip)
         assert len(set(found)) == count + 1
@@ -77,7 +79,7 @@ def test_public_addresses_are_given_once_with_their_names():
     assert pool.public(bridged(), NOTHING) == ('192.0.2.10', 'a.example.org')
     taken = NOTHING._replace(publics=frozenset({'192.0.2.10'}))
     assert pool.public(bridged(), taken) == ('192.0.2.11', 'b.example.org')
-    with pytest.raises(Shortage, match="pool 'public_ips' .* has no address left"):
+    with pytest.raises(Shortage, match=r"pool 'public_ips' .* has no address left"):
         pool.public(bridged(), NOTHING._replace(publics=frozenset({'192.0.2.10', '192.0.2.11'})))
 
 
@@ -87,7 +89,7 @@ def test_public_addresses_are_given_once_with_their_names():
     {'public_ips': '192.0.2.255 broadcast'}, {'public_ips': '192.0.2.9 a, 192.0.2.9 b'},
     {'netmask': '255.0.255.0'}, {'gateway': ''}])
 def test_refuses_what_is_no_pool_of_public_addresses(values):
-    with pytest.raises(Failure, match='site_conf.conf: ') as found:
+    with pytest.raises(Failure, match=r'site_conf\.conf: ') as found:
         pool.public(bridged(**values), NOTHING)
     assert not isinstance(found.value, Shortage)
 
@@ -103,7 +105,7 @@ def test_clusters_on_one_bridge_have_subnets_that_differ():
         '<vc><cluster><node><interface network="private" bridge="br0" ip="10.1.1.1" '
         'netmask="255.255.0.0" mac="52:54:00:00:00:01"/></node></cluster></vc>')
     taken = pool.Taken.by([document], '0' * 32)
-    with pytest.raises(Shortage, match="pool 'private_network'.* has 10.1.0.0/16 in use"):
+    with pytest.raises(Shortage, match=r"pool 'private_network'.* has 10\.1\.0\.0/16 in use"):
         pool.check_subnet('br0', '10.1.2.3', '255.255.255.0', taken)
     pool.check_subnet('br0', '10.2.2.3', '255.255.255.0', taken)
     pool.check_subnet('br1', '10.1.2.3', '255.255.255.0', taken)

@@ -19,11 +19,13 @@ def test_reads_lines_and_comments(tmp_path):
 
 
 @pytest.mark.parametrize('line, hint', [
-    ('host = qemu:///session', ": is it 'hosts'?"), ('private_networks = socket', ": is it 'private_network'?"),
+    ('host = qemu:///session', ": is it 'hosts'?"),
+    ('private_networks = socket', ": is it 'private_network'?"),
     ('colour = green', '')])
 def test_refuses_an_unknown_setting_with_its_line(tmp_path, line, hint):
     key = line.split()[0]
-    with pytest.raises(Failure, match=re.escape(f"site_conf.conf:2: unknown setting '{key}'{hint}") + '$'):
+    with pytest.raises(Failure,
+                       match=re.escape(f"site_conf.conf:2: unknown setting '{key}'{hint}") + '$'):
         read(tmp_path, f'jobs = 2\n{line}\n')
 
 

@@ -50,7 +50,10 @@ class Libvirt:
         """Run one virsh command; the CompletedProcess. Raises Failure in libvirt's words."""
         if not self._connection:
             self._connection = session.connection(self.uri, self._settings['session_user'])
-        done = process.run(['virsh', '-q', '-c', self._connection, *command],
+        # virsh gives up a connection that is silent for 30 s, as a daemon on a busy machine may be.
+        # On this machine, a daemon that has exited is noticed without that.
+        patience = [] if self.server else ['--keepalive-interval', '0']
+        done = process.run(['virsh', '-q', *patience, '-c', self._connection, *command],
                            f"libvirt at '{self.uri}'", input=input, statuses=(0, 1))
         if done.returncode not in statuses:
             lines = [line.removeprefix('error: ') for line

@@ -109,11 +109,9 @@ def unpack(path: str, target: BinaryIO, maximum: int, meter: int | None = None) 
     unpacked. Progress is reported to the descriptor ``meter``.
     """
     with open_source(path) as file:
-        progress = Meter(meter)
-        progress.begin(os.fstat(file.fileno()).st_size)
         head = file.read(CHUNK)
         file.seek(0)
-        hashed = _Hashed(file, progress)
+        hashed = _Hashed(file, Meter(meter))
         opener = _opener(head, path)
         try:
             with opener(hashed) as stream:

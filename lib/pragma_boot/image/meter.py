@@ -1,10 +1,13 @@
-"""How far images are staged: the recipes of make report to a pipe, a progress line shows it."""
+"""How far images are staged: make and its recipes report to a pipe, a progress line shows it.
+
+On the pipe make writes a line with the keys of all images that are missing. Then the recipes write
+a DONE for each CHUNK of a source file that they have read.
+"""
 from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..system import terminal
@@ -13,8 +16,7 @@ from .sparse import CHUNK
 if TYPE_CHECKING:
     import threading
 
-IMAGE, TOTAL, DONE = b'i', b't', b'.'
-"""Bytes on the pipe: one more image, a CHUNK that is to be read of it, a CHUNK that was read."""
+DONE = b'.'
 
 SECONDS = 0.1
 """The time between two drawings."""
@@ -27,25 +29,21 @@ class Meter:
         self._descriptor = descriptor
         self._position = 0
 
-    def begin(self, size: int) -> None:
-        """Report an image whose source file has ``size`` bytes."""
-        self._report(IMAGE + TOTAL * (size // CHUNK))
-
     def advance(self, count: int) -> None:
         """Report that ``count`` more bytes were read."""
         before = self._position // CHUNK
         self._position += count
-        self._report(DONE * (self._position // CHUNK - before))
-
-    def _report(self, data: bytes) -> None:
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
-                os.write(self._descriptor, data)
+                os.write(self._descriptor, DONE * (self._position // CHUNK - before))
 
 
 @contextlib.contextmanager
-def drawn() -> Iterator[int | None]:
-    """Draw what Meters report while the block lasts; yields their pipe, None without a terminal."""
+def drawn(sizes: Mapping[str, int]) -> Iterator[int | None]:
+    """Draw what is reported while the block lasts; yields the pipe, None without a terminal.
+
+    ``sizes`` are the bytes of the source files by the keys of the images.
+    """
     with terminal.Progress() as progress:
         if not progress:
             yield None
@@ -53,7 +51,7 @@ def drawn() -> Iterator[int | None]:
         import threading
         reader, writer = os.pipe()
         over = threading.Event()
-        drawing = threading.Thread(target=_draw, args=(progress, reader, over))
+        drawing = threading.Thread(target=_draw, args=(progress, reader, over, sizes))
         drawing.start()
         try:
             yield writer
@@ -64,15 +62,19 @@ def drawn() -> Iterator[int | None]:
             os.close(reader)
 
 
-def _draw(progress: terminal.Progress, reader: int, over: threading.Event) -> None:
+def _draw(progress: terminal.Progress, reader: int, over: threading.Event,
+          sizes: Mapping[str, int]) -> None:
     """Draw one bar for all images until the block is over."""
     import select
-    counts: Counter[int] = Counter()
+    done, line = 0, b''
     while not over.is_set():
         if select.select([reader], [], [], SECONDS)[0]:
-            counts.update(os.read(reader, 1 << 16))
+            data = os.read(reader, 1 << 16)
+            done += data.count(DONE)
+            line += data.replace(DONE, b'')
             over.wait(SECONDS)
-        images, total, done = (counts[kind[0]] for kind in (IMAGE, TOTAL, DONE))
-        if images:
+        if line.endswith(b'\n'):
+            keys = line.decode().split()
+            images, total = len(keys), sum(sizes[key] // CHUNK for key in keys)
             progress.draw_bytes(f"staging {images} image{'s' if images > 1 else ''}",
                                 done * CHUNK, total * CHUNK)

@@ -42,14 +42,14 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
                    'PRAGMA_MAXIMUM': str(settings.size('image_max_size')),
                    **{f'PRAGMA_SOURCE_{records[role]}': source
                       for role, source in sources.items()}}
-    keys, jobs = sorted(set(records.values())), settings.number('jobs')
-    _make(folder, jobs, keys, environment)
-    broken = [key for key in keys if not _is_whole(folder, key)]
+    sizes = {records[role]: os.path.getsize(source) for role, source in sources.items()}
+    _make(folder, settings.number('jobs'), sizes, environment)
+    broken = {key: size for key, size in sizes.items() if not _is_whole(folder, key)}
     if broken:
         for key in broken:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, f'{key}.xml'))
-        _make(folder, jobs, broken, environment)
+        _make(folder, settings.number('jobs'), broken, environment)
     images = []
     for role, key in records.items():
         image = _read(folder, key)
@@ -134,9 +134,12 @@ def check(image: etree._Element) -> None:
                       'remove it and run vc-stage again')
 
 
-def _make(folder: str, jobs: int, keys: Iterable[str], environment: Mapping[str, str]) -> None:
-    """Run make for records; raises the Failure that the first failed recipe reported."""
-    with meter.drawn() as descriptor:
+def _make(folder: str, jobs: int, sizes: Mapping[str, int], environment: Mapping[str, str]) -> None:
+    """Run make for records; raises the Failure that the first failed recipe reported.
+
+    ``sizes`` are the bytes of their source files by their keys.
+    """
+    with meter.drawn(sizes) as descriptor:
         variables = {**os.environ, **environment}
         if descriptor is not None:
             variables['PRAGMA_METER'] = str(descriptor)
@@ -144,7 +147,7 @@ def _make(folder: str, jobs: int, keys: Iterable[str], environment: Mapping[str,
             variables.pop(name, None)
         done = process.run(
             process.bound(['make', '--silent', '--no-print-directory', '-C', folder, '-f', MAKEFILE,
-                           f'-j{max(jobs, 1)}', *(f'{key}.xml' for key in keys)]),
+                           f'-j{max(jobs, 1)}', *(f'{key}.xml' for key in sorted(sizes))]),
             'cannot stage images', env=variables, statuses=None,
             descriptors=() if descriptor is None else (descriptor,))
     if done.returncode:
