@@ -10,6 +10,7 @@ from lxml import etree
 
 from ..document import attachment
 from ..document.tree import ROLES, domain, put, text
+from ..system import names
 from ..system.failure import Failure, Shortage
 from ..system.settings import Settings
 from . import pool
@@ -119,7 +120,10 @@ def public_interface(settings: Settings, name: str, taken: pool.Taken,
     kind, network = attachment.choose(settings, 'public_network')
     if kind.pool:
         joined = kind(port=pool.port(settings, kind.pool, taken, usable))
-        fqdn = f"{name}.{settings['search'] or 'local'}"
+        fqdn = f'{name}.{(pool.search(settings) or ["local"])[0]}'
+        if not names.PATTERN.fullmatch(fqdn):
+            settings.refuse('search', f"a domain in which '{name}' has a name of at most "
+                            '253 characters')
         return fqdn, {**dict(kind.guest), **joined.attributes()}
     public = pool.public(settings, taken)
     return public.fqdn, {'ip': public.ip, 'netmask': settings['netmask'],
@@ -168,7 +172,8 @@ def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings:
         card.attrib.update(private.attributes())
         if role == 'frontend':
             etree.SubElement(node, 'interface', network='public', mac=macs[-1], **public)
-    etree.SubElement(cluster, 'dns', ip=dns(settings), search=settings['search'], domain='')
+    etree.SubElement(cluster, 'dns', ip=dns(settings), search=' '.join(pool.search(settings)),
+                     domain='')
     if key:
         etree.SubElement(cluster, 'key').text = key
     return cluster

@@ -92,6 +92,8 @@ class Ledger:
     def free_name(self, wanted):
         """``wanted`` made a name, with the first number from 2 on that makes it a new one."""
         wanted = re.sub(r'[.-]*\.[.-]*', '.', re.sub('[^A-Za-z0-9.-]+', '-', wanted)).lstrip('.-')
+        if names.OF_NODES.fullmatch(wanted):
+            wanted = f'vc-{wanted}'
         wanted = wanted[:LONGEST - 4].rstrip('.-') or 'cluster'
         count, name = 1, wanted
         while self.has(name):

@@ -159,12 +159,24 @@ def public(settings: Settings, taken: Taken) -> Public:
     raise Shortage(f"pool 'public_ips' ({len(pool)} addresses) has no address left")
 
 
+def search(settings: Settings) -> list[str]:
+    """The search domains of the site's guests; raises Failure for what no guest takes."""
+    domains = settings['search'].split()
+    if not all(map(names.PATTERN.fullmatch, domains)):
+        settings.refuse('search', "domains with spaces between them, such as 'a.example.org "
+                        "example.org', of letters, digits and '-', without a '.' at the end")
+    return domains
+
+
 def _publics(settings: Settings) -> list[Public]:
     try:
         subnet = _subnet(settings['gateway'], settings['netmask'])
     except ValueError:
         raise Failure(f"{settings.path}: gateway and netmask must be the public network's, "
                       f"not '{settings['gateway']}' and '{settings['netmask']}'") from None
+    # ipaddress takes 24 and 0.0.0.255 for 255.255.255.0.
+    if str(subnet.netmask) != settings['netmask']:
+        settings.refuse('netmask', f"written in full, such as '{subnet.netmask}'")
     hosts = range(int(subnet.network_address) + 1, int(subnet.broadcast_address))
     pool = []
     for entry in filter(None, (part.strip() for part in settings['public_ips'].split(','))):
@@ -174,6 +186,8 @@ def _publics(settings: Settings) -> list[Public]:
                           f"add it, as in '{ip} vc0.example.org'")
         if not is_address(ip) or not names.PATTERN.fullmatch(fqdn.strip()):
             settings.refuse('public_ips', 'pairs such as 192.0.2.10 vc0.example.org, with commas')
+        if names.OF_NODES.fullmatch(fqdn.strip()):
+            settings.refuse('public_ips', "names of frontends, not 'localhost' or 'compute-N'")
         if int(ipaddress.IPv4Address(ip)) not in hosts or ip == settings['gateway']:
             raise Failure(f"{settings.path}: '{ip}' of public_ips is no guest's address "
                           f'in {subnet}')
