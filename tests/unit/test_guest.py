@@ -366,7 +366,7 @@ def test_row_47_ready_says_which_name_differs(tmp_path, file, old, new, said):
     path.write_text(path.read_text().replace(old, new))
     done = guest("ready", tmp_path, DATA / "frontend.xml")
     assert done.returncode == (1 if said else 0)
-    outcome = "failed frontend: " if said else "ready frontend"
+    outcome = "failed demo: " if said else "ready demo"
     assert done.stdout.startswith("pragma_boot: " + outcome)
     assert said in done.stdout and ("vc-check" in done.stdout) == bool(said)
 
@@ -524,7 +524,7 @@ def test_network_for_real(tmp_path):
     assert (done.returncode, done.stderr) == (0, f"pragma-guest: {differs}\n")
     console = (tmp_path / "console").read_text().split("\n")
     assert [line for line in console if line] == [
-        "pragma_boot: ready frontend", f"pragma_boot: failed frontend: {differs}"]
+        "pragma_boot: ready demo", f"pragma_boot: failed demo: {differs}"]
     assert "inet 10.1.1.1/16" in done.stdout and "inet 10.0.2.15/24" in done.stdout
     assert "10.9.9.9" not in done.stdout
     assert "default via 10.0.2.2 dev pub0" in done.stdout
