@@ -75,7 +75,8 @@ class Place:
 
     def boot(self, name, num_cpus, entry='debian'):
         return self.site.run('pragma_boot', '--vcname', entry, '--name', name, '--num_cpus',
-                             num_cpus, '--key', self.site.folder / 'key.pub', timeout=3600).stderr.decode()
+                             num_cpus, '--key', self.site.folder / 'key.pub',
+                             timeout=3600).stderr.decode()
 
     def document(self, name):
         return (self.site.temp / 'clusters' / name / 'document.xml').read_bytes()
@@ -219,8 +220,8 @@ def test_an_image_reaches_a_host_once(place):
               for image in etree.fromstring(place.document('wide')).iterfind('image')}
     assert len(images) == 1
     for host in place.lab.hosts:
-        disks = {f"{name}_{node.get('name')}_{place.digits()}.{kind}" for name in ('wide', 'twin', 'plain')
-                 for node in place.nodes(name) if node.get('host') == host.uri
+        disks = {f"{name}_{node.get('name')}_{place.digits()}.{kind}"
+                 for name in ('wide', 'twin', 'plain') for node in place.nodes(name) if node.get('host') == host.uri
                  for kind in ('qcow2', 'console.log')}
         assert place.volumes(host) == disks | images | {f'{image}.whole' for image in images}
         image, = images

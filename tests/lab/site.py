@@ -63,18 +63,20 @@ class Site:
     def wait(self, name):
         """Wait until the nodes of a cluster are ready; what vc-boot wrote on standard error.
 
-        How long a guest takes is this machine's business: the wait goes on as long as a console grows.
+        How long a guest takes is this machine's business: it waits as long as a console grows.
         """
         document = (self.temp / 'clusters' / name / 'document.xml').read_bytes()
         nodes = [node.get('name') for node in etree.fromstring(document).iterfind('cluster/node')]
         written, before = '', None
         while True:
-            done = subprocess.run([ROOT / 'bin' / 'vc-boot', '--wait', '--timeout', '120'], input=document,
-                                  capture_output=True, env=self.environment(), check=False)
+            done = subprocess.run([ROOT / 'bin' / 'vc-boot', '--wait', '--timeout', '120'],
+                                  input=document, capture_output=True, env=self.environment(),
+                                  check=False)
             written += done.stderr.decode()
             if done.returncode == 0:
                 return written
-            sizes = [len(self.run('vc-console', '--no-follow', name, node).stdout) for node in nodes]
+            sizes = [len(self.run('vc-console', '--no-follow', name, node).stdout)
+                     for node in nodes]
             assert 'not ready after' in written and sizes != before, written
             before = sizes
 

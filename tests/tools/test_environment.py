@@ -1,4 +1,4 @@
-"""Whatever a caller's environment is like: PATH, locale, umask, limits, descriptors (rows 39 to 43)."""
+"""The caller's environment: PATH, locale, umask, limits, descriptors (rows 39 to 43)."""
 import os
 import subprocess
 
@@ -9,7 +9,7 @@ from lab.needs import do_without
 
 TOOLS = sorted(path.name for path in (ROOT / 'bin').iterdir())
 
-# libvirt-l10n has all six. LANGUAGE counts in any locale but C, so that no locale need be generated.
+# libvirt-l10n has all six. LANGUAGE counts in any locale but C, so no locale must be generated.
 LANGUAGES = ('cs', 'de', 'fr', 'ja', 'pt_BR', 'zh_CN')
 
 
@@ -22,7 +22,8 @@ class Shell:
 
     def run(self, tool, *arguments, input=b'', status=0):
         """Run a tool; its CompletedProcess, whose status is asserted."""
-        done = subprocess.run([*self.words, ROOT / 'bin' / tool, '--site-conf', self.site.conf, *map(str, arguments)],
+        done = subprocess.run([*self.words, ROOT / 'bin' / tool, '--site-conf', self.site.conf,
+                               *map(str, arguments)],
                               input=input, capture_output=True, check=False, timeout=300)
         assert done.returncode == status, done
         return done
@@ -49,15 +50,17 @@ def test_row_39_a_path_without_the_folders_of_root(site):
 
 @pytest.mark.parametrize('tool', TOOLS)
 def test_row_39_each_tool_starts_with_an_empty_environment(site, tool):
-    done = subprocess.run(['env', '-i', ROOT / 'bin' / tool, '--help'], capture_output=True, check=True)
+    done = subprocess.run(['env', '-i', ROOT / 'bin' / tool, '--help'], capture_output=True,
+                          check=True)
     assert done.stdout.startswith(tool.encode()) and not done.stderr
 
 
 @pytest.mark.parametrize('language', LANGUAGES)
 def test_row_40_other_languages(site, language):
     words = ['env', 'LC_ALL=C.UTF-8', f'LANGUAGE={language}']
-    told = subprocess.run([*words, 'virsh', '-c', 'test:///default', 'nodeinfo'], capture_output=True, check=True)
-    if b'CPU model:' in told.stdout:
+    done = subprocess.run([*words, 'virsh', '-c', 'test:///default', 'nodeinfo'],
+                          capture_output=True, check=True)
+    if b'CPU model:' in done.stdout:
         do_without('libvirt-l10n is not installed')
     Shell(site, *words).life()
 
@@ -85,11 +88,13 @@ def test_row_43_standard_error_is_closed(site, closed):
     document = shell.run('vc-parse', site.vc_in).stdout
     assert document == site.run('vc-parse', site.vc_in).stdout
     verbose = Shell(site, 'bash', '-c', 'exec "$@" 2>&-', 'bash')
-    assert verbose.run('vc-stage', '-v', input=document).stdout == site.run('vc-stage', input=document).stdout
+    assert (verbose.run('vc-stage', '-v', input=document).stdout
+            == site.run('vc-stage', input=document).stdout)
     assert verbose.run('vc-parse', '/nonexistent', status=1).stdout == b''
 
 
 def test_row_43_a_file_does_not_become_a_standard_stream(site):
-    done = subprocess.run(['bash', '-c', 'exec "$@" 0<&- 1>&- 2>&-', 'bash', ROOT / 'bin' / 'vc-list'],
+    done = subprocess.run(['bash', '-c', 'exec "$@" 0<&- 1>&- 2>&-', 'bash',
+                           ROOT / 'bin' / 'vc-list'],
                           env={**os.environ, 'PRAGMA_SITE_CONF': str(site.conf)}, check=False)
     assert done.returncode == 1

@@ -124,7 +124,8 @@ def test_a_console_that_is_a_volume_of_a_pool(site):
         place.empty_console(node)
         assert tail.read() == b''
         for text in (b'one\n', b'two'):
-            with open(folder / f'{site.entry}_frontend_{ledger.identity[:8]}.console.log', 'ab') as file:
+            log = f'{site.entry}_frontend_{ledger.identity[:8]}.console.log'
+            with open(folder / log, 'ab') as file:
                 file.write(text)
             assert tail.read() == text and tail.read() == b''
     finally:

@@ -13,7 +13,6 @@ from ..engine.registry import Engines, site_uris
 from ..system.settings import Settings
 from .allocation import Free
 
-
 LOOPBACK = '127.0.0.1'
 
 

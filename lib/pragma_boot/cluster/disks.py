@@ -39,8 +39,8 @@ def make(root: etree._Element, settings: Settings) -> None:
                 disk = existing.pop(node.get('name'))
                 if disk is not None:
                     # Its guest's data may be there: never made anew.
-                    raise Failure(f"disk '{disk.get('path')}' of node '{node.get('name')}' is missing: "
-                                  f'{_remedy(disk, folder, name)}')
+                    raise Failure(f"disk '{disk.get('path')}' of node '{node.get('name')}' is "
+                                  f'missing: {_remedy(disk, folder, name)}')
         lacking = [node for node in nodes if node.get('name') not in existing]
         disks = {**existing, **plan.carry_out(lacking, settings.number('jobs'))}
         for node in nodes:

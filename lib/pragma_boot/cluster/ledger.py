@@ -110,7 +110,7 @@ class Ledger:
         return self.free_name(source.get('name') or folder)
 
     def write(self, root):
-        """Replace the document of its cluster, which must be there; raises Failure for an invalid one."""
+        """Replace the document of its cluster, which must be there; raises Failure if invalid."""
         tree.validate(root, 'document', 'the document')
         path = os.path.join(self.folder(tree.cluster(root).get('name')), 'document.xml')
         files.write(path, tree.serialize(root), 0o600)

@@ -81,7 +81,7 @@ class Storage(Protocol):
 
 
 class Folders(Protocol):
-    """The folders of clusters on this machine: the ledger, and the ``identity`` that tells it from others."""
+    """The folders of clusters on this machine: the ledger, with the identity of its own."""
 
     @property
     def identity(self) -> str:

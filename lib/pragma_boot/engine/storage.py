@@ -14,7 +14,7 @@ from . import console
 from .protocol import Folders, Tail
 
 LEDGER_DIGITS = 8
-"""Digits of the ledger's identity in the names of volumes, which several sites may share a pool for."""
+"""Digits of the ledger's identity in the names of volumes: several sites may share a pool."""
 
 VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 <allocation>0</allocation><target><format type='raw'/>

@@ -1,4 +1,4 @@
-"""The environment of a tool and of its children, made the same whatever a caller's shell, cron or su gave."""
+"""The environment of a tool and of its children: the same from a shell, cron or su."""
 from __future__ import annotations
 
 import os
@@ -8,7 +8,7 @@ PATH = ('/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '
 """Folders of the programs that we call; e2fsprogs and util-linux are in those of root."""
 
 UMASK = 0o022
-"""The user that QEMU or libvirtd runs as must pass through our folders. Secrets have modes of their own."""
+"""QEMU's and libvirtd's users must pass through our folders. Secrets have modes of their own."""
 
 LOCALE = ('LANGUAGE', 'LC_ALL', 'LC_MESSAGES', 'LANG')
 
