@@ -82,7 +82,7 @@ def reports(data: bytes) -> dict[str, str]:
 
 
 CONTROL = re.compile(r'\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]')
-"""What a terminal does not show: escape sequences and control characters, tabs and newlines apart."""
+"""Escape sequences and control characters, but for tabs and the ends of lines."""
 
 LONGEST = 120
 """Characters of a line of a console in a message."""
