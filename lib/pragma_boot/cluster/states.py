@@ -66,6 +66,10 @@ class View:
         """What a running node's guest reported since it was started: {'ready': '', …}."""
         return console.reports(self._consoles.get(node, b''))
 
+    def last_line(self, node: etree._Element) -> str:
+        """The last line on a running node's console, '' for none."""
+        return console.last_line(self._consoles.get(node, b''))
+
     def state(self, node: etree._Element) -> str | None:
         """A node's state; None for a node that its engine does not know.
 
