@@ -2,7 +2,7 @@
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -129,3 +129,30 @@ def test_refuses_settings(values, word):
         attachment.choose(site, 'public_network')
         Libvirt('qemu:///session', site).storage(None)
         Capacity(site)
+
+
+@given(st.integers(0, 2 ** 32 - 1), st.integers(8, 30),
+       st.integers(0, 2 ** 32 - 1), st.integers(8, 32))
+@example(0x0a010101, 16, 0x0a010509, 24)
+@example(0x0a010101, 24, 0x0a010001, 8)
+def test_row_45_the_private_and_the_public_network_are_apart(inside, prefix, outside, bits):
+    one, two = (ipaddress.IPv4Interface(pair) for pair in ((inside, prefix), (outside, bits)))
+    root = private(one.ip, one.netmask)
+    public = {'ip': str(two.ip), 'netmask': str(two.netmask)}
+    if two.ip in one.network or one.ip in two.network:
+        with pytest.raises(Failure, match=f'line 1: the private network {one.network} overlaps'):
+            pool.check_public(root, str(one.netmask), public)
+    else:
+        pool.check_public(root, str(one.netmask), public)
+
+
+@pytest.mark.parametrize('netmask', ['24', '0.0.0.255', '/24'])
+def test_row_46_a_netmask_is_written_in_full(netmask):
+    with pytest.raises(Failure, match='netmask'):
+        pool.public(bridged(netmask=netmask), NOTHING)
+
+
+@pytest.mark.parametrize('name', ['compute-0.example.org', 'localhost', 'a_b.example.org', 'a.'])
+def test_row_46_names_of_frontends(name):
+    with pytest.raises(Failure, match='public_ips must be'):
+        pool.public(bridged(public_ips=f'192.0.2.10 {name}'), NOTHING)

@@ -157,6 +157,7 @@ def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings:
     private = private_attachment(settings, addresses[0], netmask, taken, usable)
     taken = taken._replace(ports=taken.ports | {private.port})
     fqdn, public = public_interface(settings, name, taken, usable)
+    pool.check_public(root, netmask, public)
 
     cluster = etree.Element('cluster', name=name, ledger=taken.identity)
     for index, ((count, size), host) in enumerate(zip(wanted, hosts, strict=True)):

@@ -5,7 +5,7 @@ does not describe a pool raises Failure.
 """
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from lxml import etree
@@ -87,6 +87,20 @@ def private_addresses(root: etree._Element, count: int) -> tuple[str, list[str]]
     chosen = (candidate for candidate in range(top - 1, int(subnet.network_address), -1)
               if candidate != int(frontend))
     return netmask, [address] + [str(ipaddress.IPv4Address(next(chosen))) for _ in range(count)]
+
+
+def check_public(root: etree._Element, netmask: str, public: Mapping[str, str]) -> None:
+    """Raise Failure where a public <interface>'s attributes lie in the private network.
+
+    The frontend would have two ways to each address there, and route between neither.
+    """
+    network = root.find("networks/network[@name='private']")
+    private = _subnet(text(network.find('ipaddress')), netmask)
+    outside = _subnet(public['ip'], public['netmask'])
+    if private.overlaps(outside):
+        raise Failure(f'line {network.sourceline}: the private network {private} overlaps the '
+                      f"public network {outside}, in which the frontend would have '{public['ip']}': give "
+                      '<network> another <ipaddress>, or the site other public_ips')
 
 
 def check_subnet(bridge: str, address: str, netmask: str, taken: Taken) -> None:
