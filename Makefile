@@ -129,6 +129,10 @@ stage: ## VC=name: unpack and prepare the images of an entry
 	$(Q)document=$$($(bin)/vc-parse "$$($(bin)/vc-list --path '$(VC)')"); \
 	$(bin)/vc-stage <<<"$$document" >/dev/null
 
+.PHONY: prune
+prune: ## list the staged images, remove those that no cluster uses
+	$(Q)$(bin)/vc-stage --prune
+
 .PHONY: cluster
 cluster: ## VC=name NUM_CPUS=n KEY=file [NAME=name]: boot a cluster
 	$(Q)[ -n "$(VC)" ] || { echo "make: VC is not set; run: make $@ VC=name ('make list' lists the names)" >&2; exit 2; }

@@ -30,7 +30,10 @@ def make(root: etree._Element, settings: Settings) -> None:
             ledger.write(root)
 
     plan = engines[min(storages)].plan(root, folder, storages, publish)
-    with ledger.alone(name):
+    with staging.using(settings), ledger.alone(name):
+        # From here on nothing is removed from the folder; until now it was possible.
+        for role in {node.get('role') for node in nodes}:
+            staging.check(tree.image(root, role))
         # From the ledger's document: a disk that it has may hold a guest's own data.
         _, known = ledger.require(root)
         existing = {node.get('name'): node.find('disk') for node in tree.nodes(known)}

@@ -5,8 +5,9 @@ GNU Make decides what is staged already (lib/stage.mk), and makes several images
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
@@ -15,6 +16,7 @@ from ..document import tree
 from ..document.tree import image_file, text
 from ..system import log, process
 from ..system.failure import Failure
+from ..system.lock import on_folder
 from ..system.settings import Settings
 from . import formats, meter, profile
 
@@ -34,8 +36,6 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
         return []
     profiles = settings['profiles_path'] and settings.path_of('profiles_path')
     chosen = profile.find(text(root.find('driver')), profiles)
-    folder = os.path.join(settings.temporary_directory, 'images')
-    os.makedirs(folder, exist_ok=True)
     sources = {role: image_file(root, role) for role in roles}
     records = {role: _key(source, chosen) for role, source in sources.items()}
     environment = {'PRAGMA_PROFILE': chosen, 'PRAGMA_TOOL': log.name,
@@ -43,21 +43,44 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
                    **{f'PRAGMA_SOURCE_{records[role]}': source
                       for role, source in sources.items()}}
     sizes = {records[role]: os.path.getsize(source) for role, source in sources.items()}
-    _make(folder, settings.number('jobs'), sizes, environment)
-    broken = {key: size for key, size in sizes.items() if not _is_whole(folder, key)}
-    if broken:
-        for key in broken:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, f'{key}.xml'))
-        _make(folder, settings.number('jobs'), broken, environment)
+    with using(settings) as folder:
+        _make(folder, settings.number('jobs'), sizes, environment)
+        broken = {key: size for key, size in sizes.items() if not _is_whole(folder, key)}
+        if broken:
+            for key in broken:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, f'{key}.xml'))
+            _make(folder, settings.number('jobs'), broken, environment)
+        found = {role: _read(folder, key) for role, key in records.items()}
     images = []
-    for role, key in records.items():
-        image = _read(folder, key)
+    for role, image in found.items():
         image.set('role', role)
         _require_same(root, image)
         _report_changes(image, chosen)
         images.append(image)
     return images
+
+
+def folder_of(settings: Settings) -> str:
+    """The folder of staged images."""
+    return os.path.join(settings.temporary_directory, 'images')
+
+
+@contextlib.contextmanager
+def using(settings: Settings) -> Iterator[str]:
+    """The folder of staged images, from which nothing is removed (cluster.prune) meanwhile."""
+    folder = folder_of(settings)
+    os.makedirs(folder, exist_ok=True)
+    with on_folder(folder, fcntl.LOCK_SH):
+        yield folder
+
+
+def restage(root: etree._Element, settings: Settings) -> None:
+    """Stage again those images of a document that were removed meanwhile; raises Failure."""
+    missing = [image.get('role') for image in root.iterfind('image')
+               if not os.path.exists(image.get('path'))]
+    for image in stage(root, missing, settings) if missing else ():
+        tree.replace(root, f"image[@role='{image.get('role')}']", image)
 
 
 def _users(root: etree._Element, role: str) -> list[str]:
