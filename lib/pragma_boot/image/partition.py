@@ -172,7 +172,8 @@ REQUIREMENTS = (
     Requirement(f'{NAME} lies inside the disk', _bounds, 'write the table anew'),
     Requirement(f'{NAME} is a file system', _filesystem,
                 'install without LVM, RAID and encryption, / first'),
-    Requirement('the file system is one that can be written', _superblock),
+    Requirement('the file system is one that can be written', _superblock,
+                'run e2fsck -f on it, or make it anew'),
 )
 """What an image must be; their subject is a Look."""
 
