@@ -122,6 +122,42 @@ def test_passes_over_a_port_that_somebody_listens_on(site, document):
     assert etree.fromstring(output).find('.//interface[@network="public"]').get('port') == '24601'
 
 
+@pytest.mark.parametrize('by_option', [True, False])
+def test_another_private_network(site, document, by_option, monkeypatch):
+    subnet = '10.2.0.0/16'
+    if not by_option:
+        monkeypatch.setenv('PRAGMA_PRIVATE_NETWORK', subnet)
+    options = ('--private-network', subnet) if by_option else ()
+    root = etree.fromstring(site.run('vc-allocate', '--num-cpus', 2, *options, '--key', site.key,
+                                     input=document).stdout)
+    assert root.findtext("networks/network[@name='private']/ipaddress") == '10.2.0.1'
+    assert root.xpath("cluster/node/interface[@network='private']/@ip") == [
+        '10.2.0.1', '10.2.255.254']
+    assert set(root.xpath('cluster/node/interface/@gw')) >= {'10.2.0.1'}
+
+
+def test_the_way_out_where_a_bridge_has_the_subnet_already(site, document):
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('private_network = bridge:br0\n')
+    arguments = ('vc-allocate', '--num-cpus', 0, '--key', site.key)
+    site.run(*arguments, '--name', f'{site.entry}-a', input=document)
+    line = site.fails(*arguments, input=document, status=3)
+    assert 'Open vSwitch' in line and 'private_network = socket' in line
+    subnet = re.search(r'--private-network (\S+),', line)[1]
+    site.run(*arguments, '--private-network', subnet, input=document)
+    line = site.fails(*arguments, '--name', f'{site.entry}-b', '--private-network', subnet,
+                      input=document, status=3)
+    assert subnet in line and re.search('--private-network (.*?),', line)[1] != subnet
+
+
+@pytest.mark.parametrize('subnet', ['10.2.0.0', 'all', '10.0.2.0/24'])
+def test_refuses_what_is_no_private_subnet(site, document, subnet):
+    status = 1 if '/' in subnet else 2
+    line = site.fails('vc-allocate', '--num-cpus', 0, '--key', site.key,
+                      '--private-network', subnet, input=document, status=status)
+    assert subnet in line
+
+
 def test_private_pool(site, document):
     small = document.replace(b'255.255.0.0', b'255.255.255.252')
     assert len(nodes(allocate(site, small, num_cpus=1).stdout)) == 2

@@ -10,7 +10,7 @@ from pragma_boot.cluster import pool
 from pragma_boot.cluster.capacity import Capacity
 from pragma_boot.document import attachment
 from pragma_boot.engine.libvirt import Libvirt
-from pragma_boot.system.failure import Failure, Shortage
+from pragma_boot.system.failure import Failure, Shortage, Usage
 from pragma_boot.system.settings import Settings
 
 NOTHING = pool.Taken.by([], '0' * 32)
@@ -98,6 +98,13 @@ def test_refuses_what_is_no_pool_of_public_addresses(values):
 def test_refuses_what_is_no_range_of_vlans(vlans):
     with pytest.raises(Failure, match='vlans must be a range'):
         pool.vlan(settings(vlans=vlans), NOTHING)
+
+
+@pytest.mark.parametrize('word', ['10.2.0.0', '10.2.0.1/16', '10.2.0.0/31', '0.0.0.0/0', 'x/8',
+                                  '127.0.0.0/8', '224.0.0.0/8', '10.2.0.0/255.0.255.0', ''])
+def test_what_is_no_private_subnet(word):
+    with pytest.raises(Usage, match='must be a subnet'):
+        pool.subnet_of(word)
 
 
 def test_clusters_on_one_bridge_have_subnets_that_differ():

@@ -12,7 +12,7 @@ from lxml import etree
 
 from ..document.tree import text
 from ..system import names
-from ..system.failure import Failure, Shortage
+from ..system.failure import Failure, Shortage, Usage
 from ..system.settings import Settings
 
 
@@ -61,6 +61,25 @@ def _usable(subnet: ipaddress.IPv4Network) -> bool:
                 or subnet.is_reserved or subnet.network_address.packed[0] == 0)
 
 
+def subnet_of(word: str) -> ipaddress.IPv4Network:
+    """The private subnet that a user names, such as 10.2.0.0/16; raises Usage."""
+    try:
+        subnet = ipaddress.IPv4Network(word)
+    except ValueError:
+        subnet = None
+    if subnet is None or '/' not in word or not 8 <= subnet.prefixlen <= 30 or not _usable(subnet):
+        raise Usage('--private-network must be a subnet of /8 to /30 such as 10.2.0.0/16, '
+                    f"not '{word}'")
+    return subnet
+
+
+def set_private(root: etree._Element, subnet: ipaddress.IPv4Network) -> None:
+    """Give <networks> another private subnet; the frontend has its first address."""
+    network = root.find("networks/network[@name='private']")
+    network.find('ipaddress').text = str(subnet.network_address + 1)
+    network.find('netmask').text = str(subnet.netmask)
+
+
 def private_addresses(root: etree._Element, count: int) -> tuple[str, list[str]]:
     """The private network's netmask, and the addresses of the frontend and ``count`` others.
 
@@ -106,10 +125,16 @@ def check_public(root: etree._Element, netmask: str, public: Mapping[str, str]) 
 def check_subnet(bridge: str, address: str, netmask: str, taken: Taken) -> None:
     """Raise Shortage where a cluster on the same bridge has addresses of the same subnet."""
     subnet = _subnet(address, netmask)
-    for other, used in taken.subnets:
-        if other == bridge and used.overlaps(subnet):
+    there = [used for other, used in taken.subnets if other == bridge]
+    for used in there:
+        if used.overlaps(subnet):
+            free = next((one for one in ipaddress.IPv4Network('10.0.0.0/8').subnets(8)
+                         if one.network_address.packed[1] and not any(map(one.overlaps, there))),
+                        'SUBNET')
             raise Shortage(f"pool 'private_network' ({bridge}) has {used} in use by another "
-                           'cluster: with vlans, each cluster has a network of its own')
+                           f'cluster: use --private-network {free}, or another <ipaddress> in the '
+                           'vc-in.xml, or the setting vlans (Open vSwitch, or libvirt 11), or on '
+                           'one host private_network = socket')
 
 
 def macs(settings: Settings, taken: Taken, count: int) -> list[str]:
