@@ -10,6 +10,7 @@ from ..document import attachment
 from ..document.tree import domain_name
 from ..engine.protocol import Domain
 from ..engine.registry import Engines, site_uris
+from ..system.failure import Shortage
 from ..system.settings import Settings
 from .allocation import Free
 
@@ -45,6 +46,28 @@ class Capacity:
                     int(cpus * settings.ratio('cpu_overcommit')) - settings.number('reserved_cpus')
                     - sum(count for count, _ in used),
                     memory - settings.size('reserved_memory') // 1024 - sum(kib for _, kib in used))
+
+
+def check_edited(known: etree._Element, root: etree._Element,
+                 documents: Iterable[etree._Element], settings: Settings) -> None:
+    """Raise Shortage where nodes were given more than their host has left, by hand.
+
+    ``known`` is the cluster's document in the ledger, one of ``documents``, and ``root`` the
+    edited one.
+    """
+    before, now = _reservations([known]), _reservations([root])
+    grown = {uri for uri, nodes in now.items()
+             for domain, asked in nodes.items()
+             if any(map(int.__gt__, asked, before[uri].get(domain, (0, 0))))}
+    if not grown:
+        return
+    name = known.find('cluster').get('name')
+    others = [other for other in documents if other.find('cluster').get('name') != name]
+    for free in Capacity(settings).free([*others, root]):
+        if free.host in grown and (free.cpus < 0 or free.memory < 0):
+            cpus, memory = max(-free.cpus, 0), max(-free.memory, 0) >> 10
+            raise Shortage(f"not enough room on '{free.host}' for the edited nodes of cluster "
+                           f"'{name}': {cpus} CPUs and {memory} MiB are missing")
 
 
 def _reservations(

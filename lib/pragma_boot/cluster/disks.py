@@ -8,6 +8,7 @@ from ..engine.registry import Engines, engine_uri
 from ..image import staging
 from ..system.failure import Failure
 from ..system.settings import Settings
+from . import capacity
 from .ledger import Ledger
 
 
@@ -18,7 +19,8 @@ def make(root: etree._Element, settings: Settings) -> None:
     """
     nodes, name = tree.nodes(root), tree.cluster(root).get('name')
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
-    folder, _ = ledger.require(root)
+    folder, known = ledger.require(root)
+    capacity.check_edited(known, root, ledger.documents(), settings)
     for role in {node.get('role') for node in nodes}:
         staging.check(tree.image(root, role))
     storages = {uri: engines[uri].storage(ledger)

@@ -3,7 +3,7 @@ import contextlib
 import os
 import re
 
-from ..document import tree
+from ..document import rules, tree
 from ..engine.registry import engine_uri
 from ..image import overlay
 from ..system import files, log, names
@@ -167,6 +167,9 @@ class Ledger:
         if known is None:
             raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': "
                           'run vc-allocate')
+        if edit := rules.changed(known, root):
+            raise Failure(f"cluster '{name}': {edit}: it was edited too late, change it back "
+                          f"(pragma_boot(7)), or remove the cluster with 'vc-clean {name}'")
         hosts = {node.get('name'): node.get('host') for node in tree.nodes(known)}
         for node in tree.nodes(root):
             there = hosts.get(node.get('name'), '')

@@ -10,6 +10,7 @@ from lxml import etree
 
 from ..system import streams
 from ..system.failure import Failure, cause
+from . import rules
 
 SCHEMAS = os.path.join(os.path.dirname(__file__), 'schema')
 ROLES = ('frontend', 'compute')
@@ -46,11 +47,19 @@ def rules_of(path: str) -> etree.RelaxNG:
 
 
 def validate(root: etree._Element, schema: str, subject: str) -> None:
-    """Check a tree against one of our RELAX NG schemas; raises Failure with line and reason."""
-    rules = rules_of(os.path.join(SCHEMAS, f'{schema}.rng'))
-    if not rules.validate(root.getroottree()):
-        error = rules.error_log[0]
-        raise Failure(f'{subject} line {error.line} is not valid: {error.message}')
+    """Check a tree against one of our RELAX NG schemas, and a document by document.rules.
+
+    Raises Failure with the line of the element, the attribute, its value and what is allowed.
+    """
+    grammar = rules_of(os.path.join(SCHEMAS, f'{schema}.rng'))
+    fault = None
+    if not grammar.validate(root.getroottree()):
+        error = grammar.error_log[0]
+        fault = rules.explain(root, schema) or (error.line, error.message)
+    elif schema == 'document':
+        fault = rules.check(root)
+    if fault:
+        raise Failure(f'{subject} line {fault[0]} is not valid: {fault[1]}')
 
 
 def read_file(path: str, schema: str = 'document') -> etree._Element:
