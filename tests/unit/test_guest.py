@@ -556,6 +556,9 @@ def test_install(system):
         link = units / "multi-user.target.wants" / name
         assert link.is_symlink() and link.resolve() == units / name
         assert (units / name).read_bytes() == (GUEST / name).read_bytes()
+    # networkd, which has no interface of its own then, does not wait for one.
+    online = units / "systemd-networkd-wait-online.service.d/zz-pragma_boot.conf"
+    assert online.read_text().endswith("ExecStart=\nExecStart=/bin/true\n")
 
 
 def test_install_again_changes_nothing(system):
