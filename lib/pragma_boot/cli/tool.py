@@ -108,6 +108,11 @@ def _status(main: Main) -> int:
         subject = f" '{error.filename}'" if error.filename else ''
         log.warn(f'cannot use{subject}: {cause(error)}')
         return FAILED
+    except UnicodeEncodeError as error:
+        _trace()
+        # Python decodes a path's bytes that are not UTF-8 to surrogates, which no document holds.
+        log.warn(f"'{error.object}' is not UTF-8: give the file or folder another name")
+        return FAILED
     except Exception as error:    # noqa: BLE001 - a bug: one line for the user, -v for us
         _trace()
         log.warn(f'internal error: {type(error).__name__}: {error} (-v shows where)')

@@ -173,6 +173,7 @@ class Libvirt:
               paused: bool = False, validate: bool = True, known: bool = False) -> None:
         """Define the node's domain and start it; one that does not start does not stay defined."""
         name = domain_name(node)
+        session.require_room(self.uri, name)
         if known:
             self._undefine([name])
         self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []),

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import log, process
-from .failure import Failure
+from .failure import Failure, cause
 
 if TYPE_CHECKING:
     import subprocess
@@ -74,7 +74,13 @@ def shared(descriptor: int, writing: bool = True) -> Iterator[None]:
         yield
         return
     own = before.st_mode & 0o700
-    os.fchown(descriptor, -1, _nobody().pw_gid)
+    try:
+        os.fchown(descriptor, -1, _nobody().pw_gid)
+    except OSError as error:
+        path = os.readlink(f'/proc/self/fd/{descriptor}')
+        raise Failure(f"cannot give '{path}' to the group of nobody: {cause(error)}: root may not "
+                      'on this file system or in this container (root_squash, no CAP_CHOWN)'
+                      ) from None
     os.fchmod(descriptor, own | (own if writing else own & 0o500) >> 3)
     try:
         yield
