@@ -9,6 +9,7 @@ from lxml import etree
 from pragma_boot.cluster import pool
 from pragma_boot.cluster.capacity import Capacity
 from pragma_boot.document import attachment
+from pragma_boot.document.subnet import usable
 from pragma_boot.engine.libvirt import Libvirt
 from pragma_boot.system.failure import Failure, Shortage, Usage
 from pragma_boot.system.settings import Settings
@@ -41,8 +42,8 @@ def test_private_addresses_are_hosts_of_the_subnet_and_differ(address, prefix, c
     except Shortage:
         assert count > subnet.num_addresses - 3
     except Failure:
-        assert not pool._usable(subnet) or interface.ip in (subnet.network_address,
-                                                            subnet.broadcast_address)
+        assert not usable(subnet) or interface.ip in (subnet.network_address,
+                                                      subnet.broadcast_address)
     else:
         assert netmask == str(interface.netmask) and found[0] == str(interface.ip)
         assert len(set(found)) == count + 1

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from ..document.subnet import of as _subnet
+from ..document.subnet import private as private_subnet
+from ..document.subnet import usable
 from ..document.tree import text
 from ..system import names
 from ..system.failure import Failure, Shortage, Usage
@@ -51,23 +54,13 @@ class Taken(NamedTuple):
             identity)
 
 
-def _subnet(address: str, netmask: str) -> ipaddress.IPv4Network:
-    return ipaddress.IPv4Network(f'{address}/{netmask}', strict=False)
-
-
-def _usable(subnet: ipaddress.IPv4Network) -> bool:
-    """Whether hosts can have the addresses of a subnet (RFC 6890)."""
-    return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local
-                or subnet.is_reserved or subnet.network_address.packed[0] == 0)
-
-
 def subnet_of(word: str) -> ipaddress.IPv4Network:
     """The private subnet that a user names, such as 10.2.0.0/16; raises Usage."""
     try:
         subnet = ipaddress.IPv4Network(word)
     except ValueError:
         subnet = None
-    if subnet is None or '/' not in word or not 8 <= subnet.prefixlen <= 30 or not _usable(subnet):
+    if subnet is None or '/' not in word or not 8 <= subnet.prefixlen <= 30 or not usable(subnet):
         raise Usage('--private-network must be a subnet of /8 to /30 such as 10.2.0.0/16, '
                     f"not '{word}'")
     return subnet
@@ -86,26 +79,16 @@ def private_addresses(root: etree._Element, count: int) -> tuple[str, list[str]]
     The frontend has the address that <networks> names. The others count down from the top of
     the subnet; its network and broadcast addresses stay free.
     """
-    network = root.find("networks/network[@name='private']")
-    address, netmask = text(network.find('ipaddress')), text(network.find('netmask'))
-    try:
-        subnet = _subnet(address, netmask)
-    except ValueError as error:
-        raise Failure(f'line {network.sourceline}: the private network is wrong: {error}') from None
+    address, subnet = private_subnet(root)
     frontend = ipaddress.IPv4Address(address)
-    # ipaddress takes 0.0.255.255 for 255.255.0.0; and a subnet of everything has every route.
-    if str(subnet.netmask) != netmask or subnet.prefixlen < 8 or not _usable(subnet):
-        raise Failure(f"line {network.sourceline}: '{address}' with netmask '{netmask}' "
-                      'is no private network')
-    if subnet.prefixlen > 30 or frontend in (subnet.network_address, subnet.broadcast_address):
-        raise Failure(f"line {network.sourceline}: '{address}' is no host's address in {subnet}")
     if count > subnet.num_addresses - 3:
         raise Shortage(f"pool 'private' ({subnet}) has {subnet.num_addresses - 3} addresses "
                        f'for compute nodes, {count} asked for')
     top = int(subnet.broadcast_address)
     chosen = (candidate for candidate in range(top - 1, int(subnet.network_address), -1)
               if candidate != int(frontend))
-    return netmask, [address] + [str(ipaddress.IPv4Address(next(chosen))) for _ in range(count)]
+    others = [str(ipaddress.IPv4Address(next(chosen))) for _ in range(count)]
+    return str(subnet.netmask), [address, *others]
 
 
 def check_public(root: etree._Element, netmask: str, public: Mapping[str, str]) -> None:
@@ -118,7 +101,8 @@ def check_public(root: etree._Element, netmask: str, public: Mapping[str, str]) 
     outside = _subnet(public['ip'], public['netmask'])
     if private.overlaps(outside):
         raise Failure(f'line {network.sourceline}: the private network {private} overlaps the '
-                      f"public network {outside}, in which the frontend would have '{public['ip']}': give "
+                      f"public network {outside}, in which the frontend would have "
+                      f"'{public['ip']}': give "
                       '<network> another <ipaddress>, or the site other public_ips')
 
 

@@ -120,7 +120,8 @@ def domain(root: etree._Element, role: str) -> etree._Element:
 
 def image_file(root: etree._Element, role: str) -> str:
     """The path of the author's image for a role; raises Failure where the document has none."""
-    path = domain(root, role).xpath('string(devices/disk/source/@file)')
+    path = domain(root, role).xpath(
+        "string(devices/disk[not(@device) or @device='disk']/source/@file)")
     if not os.path.isabs(path):
         raise Failure(f'the document has no image file for a {role}: run vc-parse')
     return path

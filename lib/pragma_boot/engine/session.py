@@ -64,6 +64,16 @@ def require_room(uri: str, domain: str) -> None:
                       'shorter path')
 
 
+def agent_socket(uuid: str) -> str:
+    """The path of the socket of a domain's guest agent.
+
+    The path that libvirt chooses, below HOME, is too long for a socket.
+    """
+    folder = RUNTIME if os.geteuid() == 0 else os.environ.get('XDG_RUNTIME_DIR')
+    folder = folder or os.path.expanduser('~/.cache')
+    return os.path.join(folder, 'libvirt', f'agent-{uuid[-12:]}')
+
+
 def _answers(path: str) -> bool:
     import socket
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:

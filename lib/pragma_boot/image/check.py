@@ -1,15 +1,13 @@
 """The checks of vc-check: an image, or a vc-in.xml with the images that it names."""
 import contextlib
 import os
-import re
 from collections.abc import Iterable
 
 from lxml import etree
 
-from ..document import permit, tree, vcin
+from ..document import hardware, permit, subnet, tree, vcin
 from ..document.requirement import Checklist, Doubt, Requirement
 from ..system import confinement
-from ..system.failure import Failure
 from ..system.settings import Settings
 from . import formats, guest, partition, profile, services
 
@@ -63,6 +61,9 @@ def _check_vc_in(path: str, settings: Settings,
         checklist.skip('', ['all other requirements'])
         return images
     checklist.run('', [Requirement('the guest profile', driver, vital=False)], None)
+    network = Requirement('the private network', lambda root: subnet.check(root, settings),
+                          EDIT, vital=False)
+    checklist.run('', [network], roots[0])
     base = os.path.dirname(os.path.abspath(path))
     described = [one if one.remedy else one._replace(remedy=EDIT) for one in vcin.REQUIREMENTS]
     for role in tree.ROLES:
@@ -73,7 +74,7 @@ def _check_vc_in(path: str, settings: Settings,
         checked = checklist.run(role, described, author, {f'{base}/': ''})
         checklist.run(role, [Requirement('memory', _memory, vital=False)], domain)
         if checked:
-            file = domain.find('devices/disk/source').get('file')
+            file = vcin.disks(domain)[0].find('source').get('file')
             images.setdefault(file, {})[role] = permit.permitted(domain)
         else:
             checklist.skip(role, ['the content of its image'])
@@ -81,13 +82,7 @@ def _check_vc_in(path: str, settings: Settings,
 
 
 def _memory(domain: etree._Element) -> str:
-    element = domain.find('memory')
-    amount = tree.text(element)
-    unit = element.get('unit') if element is not None else ''
-    power = 'bkmgtpe'.find((unit or 'KiB')[0].lower())
-    if not re.fullmatch('[0-9]{1,15}', amount) or power < 0:
-        raise Failure('<memory> is not a number in a unit of libvirt: correct it')
-    mib = int(amount) * 1024 ** power >> 20
+    mib = hardware.memory(domain) >> 10
     if mib < LEAST_MIB:
         raise Doubt(f'{mib} MiB of memory, less than the {LEAST_MIB} MiB that a guest needs to '
                     'start: increase <memory>; a number without a unit is KiB')
@@ -95,10 +90,15 @@ def _memory(domain: etree._Element) -> str:
 
 
 def _devices(domains: Iterable[etree._Element]) -> tuple[list[str], list[str]]:
-    """The disk buses and the interface models of domains; the default of each is virtio."""
-    buses = {domain.xpath('string(devices/disk/target/@bus)') or 'virtio' for domain in domains}
-    models = {interface.xpath('string(model/@type)') or 'virtio'
-              for domain in domains for interface in domain.findall('devices/interface')}
+    """The disk buses, as in guest.BUSES, and the interface models of permitted domains.
+
+    Those of an image alone are virtio.
+    """
+    buses = {domain.xpath("concat(devices/disk/target/@bus, substring(' ', 1, "
+                          "string-length(devices/controller/@model)), devices/controller/@model)")
+             for domain in domains}
+    models = {model.get('type') for domain in domains
+              for model in domain.findall('devices/interface/model')}
     return sorted(buses or {'virtio'}), sorted(models or {'virtio'})
 
 

@@ -30,14 +30,22 @@ VIRTIO = ('virtio_pci',)
 
 BUSES: dict[str, Modules] = {
     'virtio': (VIRTIO, ('virtio_blk',)),
-    'scsi': (VIRTIO, ('virtio_scsi',), ('sd_mod',)),
+    # libvirt's choice where the author names no controller
+    'scsi': (('sym53c8xx',), ('sd_mod',)),
+    'scsi lsilogic': (('sym53c8xx',), ('sd_mod',)),
+    'scsi lsisas1068': (('mptsas',), ('sd_mod',)),
+    'scsi lsisas1078': (('megaraid_sas',), ('sd_mod',)),
+    'scsi vmpvscsi': (('vmw_pvscsi',), ('sd_mod',)),
+    **dict.fromkeys(('scsi virtio-scsi', 'scsi virtio-transitional',
+                     'scsi virtio-non-transitional'), (VIRTIO, ('virtio_scsi',), ('sd_mod',))),
     'sata': (('ahci',), ('sd_mod',)),
     'ide': (('ata_piix', 'piix', 'ata_generic'), ('sd_mod', 'ide_gd_mod', 'ide_disk')),
 }
-"""For a disk on each bus of permit.DISK_BUSES."""
+"""For a disk on each bus of permit.DISK_BUSES, and on each model of SCSI controller."""
 
 CARDS: dict[str, Modules] = {
-    'virtio': (VIRTIO, ('virtio_net',)),
+    **dict.fromkeys(('virtio', 'virtio-transitional', 'virtio-non-transitional'),
+                    (VIRTIO, ('virtio_net',))),
     'e1000': (('e1000',),),
     'e1000e': (('e1000e',),),
     'rtl8139': (('8139cp', '8139too'),),
