@@ -57,9 +57,11 @@ MORE = {
     'pcnet': ('interface', "<model type='pcnet'/>"),
     'net-transitional': ('interface', "<model type='virtio-transitional'/>"),
     'e1000e': ('interface', "<model type='e1000e'/>"),
-    **{f'interface-{kind}': ('interface', f"<interface type='{kind}'>{source}") for kind, source in (
+    **{f'interface-{kind}': ('interface', f"<interface type='{kind}'>{source}")
+       for kind, source in (
         ('network', "<source network='default' portgroup='a'/>"), ('user', ''), ('ethernet', ''),
-        ('bridge', "<source bridge='br0;id'/>"), ('hostdev', "<source><address type='pci'/></source>"),
+        ('bridge', "<source bridge='br0;id'/>"),
+        ('hostdev', "<source><address type='pci'/></source>"),
         ('vhostuser', "<source type='unix' path='/run/x' mode='server'/>"),
         ('udp', "<source address='10.0.0.1' port='1'/>"), ('newest', "<source newest='1'/>"),
         ('mcast', "<source address='230.0.0.1' port='5'/>"))},
@@ -77,19 +79,23 @@ MORE = {
     'memory-above-1-pib': ('domain', "<memory unit='TiB'>1025</memory>"),
     'memory-30-digits': ('domain', f'<memory>{"9" * 30}</memory>'),
     'no-cpus': ('domain', '<vcpu>0</vcpu>'),
-    'agent-old-path': ('devices', ("<channel type='unix'><source mode='bind' path='/var/lib/libvirt/"
-                       "qemu/x.agent'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>")),
+    'agent-old-path': ('devices', ("<channel type='unix'><source mode='bind' "
+                                   "path='/var/lib/libvirt/"
+                                   "qemu/x.agent'/><target type='virtio' "
+                                   "name='org.qemu.guest_agent.0'/></channel>")),
     'agent-anywhere': ('devices', ("<channel type='unix'><source mode='bind' path='/etc/x'/>"
                        "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>")),
     'agent-climbs': ('devices', ("<channel type='unix'><source mode='bind' path='/var/lib/libvirt/"
                      "qemu/../../../x'/><target type='virtio' name='a'/></channel>")),
-    'spice': ('devices', ("<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/>"
+    'spice': ('devices', ("<channel type='spicevmc'><target type='virtio' "
+                          "name='com.redhat.spice.0'/>"
               '</channel>')),
     'webdav': ('devices', ("<channel type='spiceport'><source channel='org.spice-space.webdav.0'/>"
                "<target type='virtio' name='org.spice-space.webdav.0'/></channel>")),
     'smartcard': ('devices', "<smartcard mode='passthrough' type='spicevmc'/>"),
     'smartcard-host': ('devices', "<smartcard mode='host'/>"),
-    'redirection-tcp': ('devices', ("<redirdev bus='usb' type='tcp'><source mode='connect' host='x' "
+    'redirection-tcp': ('devices', ("<redirdev bus='usb' type='tcp'><source mode='connect' "
+                                    "host='x' "
                         "service='4000'/></redirdev>")),
     'type-xen': ('type', 'xen'),
     'type-none': ('type', 'no such engine'),
@@ -103,7 +109,8 @@ MORE = {
     'slash-31': ('networks', '<ipaddress>10.1.1.1</ipaddress><netmask>255.255.255.254</netmask>'),
     'wildcard-mask': ('networks', '<ipaddress>10.1.1.1</ipaddress><netmask>0.0.255.255</netmask>'),
     'user-mode-inside': ('networks', '<ipaddress>10.0.0.1</ipaddress><netmask>255.0.0.0</netmask>'),
-    'beside-user-mode': ('networks', '<ipaddress>10.0.3.1</ipaddress><netmask>255.255.255.0</netmask>'),
+    'beside-user-mode': ('networks',
+                         '<ipaddress>10.0.3.1</ipaddress><netmask>255.255.255.0</netmask>'),
 }
 
 UEFI = 'needs UEFI, which is not supported yet'
@@ -127,8 +134,10 @@ REFUSED = {
     'memory-0': 'not between 1 byte and 1 PiB', 'no-memory': '<memory> is missing',
     'memory-unit-unknown': 'unit may be', 'memory-empty': 'not a whole number',
     'memory-negative': 'not a whole number', 'memory-fraction': 'not a whole number',
-    'memory-2-63': 'not between', 'memory-above-1-pib': 'not between', 'memory-30-digits': 'not between',
-    'no-cpus': 'not a number of CPUs', 'agent-anywhere': 'reaches a file', 'agent-climbs': 'reaches a file',
+    'memory-2-63': 'not between', 'memory-above-1-pib': 'not between',
+    'memory-30-digits': 'not between',
+    'no-cpus': 'not a number of CPUs',
+    'agent-anywhere': 'reaches a file', 'agent-climbs': 'reaches a file',
     'smartcard-host': 'takes a device', 'redirection-tcp': 'takes a device',
     'type-xen': 'type may be kvm or', 'type-none': 'type may be kvm or',
     'two-memories': 'not valid for libvirt',
@@ -162,7 +171,8 @@ CARRIED = {
     'no-model': {'card': 'rtl8139'}, 'net-transitional': {'card': f'{CARD}-transitional'},
     'e1000e': {'card': 'e1000e'}, 'macvtap': {'card': CARD},
     **{name: {'card': CARD} for name in MORE if name.startswith('interface-')},
-    'clock-variable': {'clock/@offset': 'localtime'}, 'clock-variable-utc': {'clock/@offset': 'utc'},
+    'clock-variable': {'clock/@offset': 'localtime'},
+    'clock-variable-utc': {'clock/@offset': 'utc'},
     'memory-unit': {'memory': '65536'}, 'memory-bytes': {'memory': '65536'},
     'memory-mb': {'memory': '62500'},
     'guest-agent': {AGENT: 'org.qemu.guest_agent.0'},
@@ -176,9 +186,11 @@ CARRIED = {
 }
 """By row, XPaths of a node's <domain> with their values; 'card' is the first interface's device."""
 
-DROPPED = {'empty-cdrom': "devices/disk[@device='cdrom']", 'empty-floppy': "devices/disk[@device='floppy']",
+DROPPED = {'empty-cdrom': "devices/disk[@device='cdrom']",
+           'empty-floppy': "devices/disk[@device='floppy']",
            'spice': "devices/channel[@type='spicevmc']", 'spice-redirection': 'devices/redirdev',
-           'hwrng': 'devices/rng', 'seabios-loader': 'os/loader', 'newer-libvirt': 'features/hyperv'}
+           'hwrng': 'devices/rng', 'seabios-loader': 'os/loader',
+           'newer-libvirt': 'features/hyperv'}
 """Rows of which vc-parse -v names what is dropped."""
 
 WARNED = {'newer-libvirt': '<xmm_input>', 'typo': '<controler>', 'typo-in-domain': '<memmory>',
@@ -305,12 +317,15 @@ def test_what_libvirt_does_not_know_is_named_with_its_own_line(place, name):
             (name != 'other-namespace' or '<x:' in line)]
     told = site.run('vc-parse', site.vc_in).stderr.decode().splitlines()
     assert told == [f"vc-parse: '{site.vc_in}': line {line}: {element} of the {role} is dropped: "
-                    'libvirt does not know it' for line, role in zip(here, ('frontend', 'compute'), strict=True)]
-    assert f'line {here[0]}: {element}' in site.run('vc-check', site.vc_in, status=1).stdout.decode()
+                    'libvirt does not know it'
+                    for line, role in zip(here, ('frontend', 'compute'), strict=True)]
+    checked = site.run('vc-check', site.vc_in, status=1).stdout.decode()
+    assert f'line {here[0]}: {element}' in checked
 
 
-@pytest.mark.parametrize('name, tag', [('serial-bad', '<serial>'), ('wwn-bad', '<wwn>'), ('pcnet', '<model'),
-                                       ('two-memories', '<memory>1024'), ('usb-disk', "bus='usb'")])
+@pytest.mark.parametrize('name, tag', [('serial-bad', '<serial>'), ('wwn-bad', '<wwn>'),
+                                       ('pcnet', '<model'), ('two-memories', '<memory>1024'),
+                                       ('usb-disk', "bus='usb'")])
 def test_a_mistake_is_at_its_own_line(place, name, tag):
     site = place(name)
     line = int(re.search(r'line (\d+): ', site.fails('vc-parse', site.vc_in))[1])
@@ -330,7 +345,8 @@ def test_an_image_of_any_path_is_not_taken_from_a_drive(place):
     """The empty drive comes first."""
     site = place('cdrom-first')
     files = etree.fromstring(site.run('vc-parse', site.vc_in).stdout).xpath('//source/@file')
-    assert [os.path.basename(file) for file in files] == ['calit2-119-222.img.gz', 'hosted-vm-0-0-1.img.gz']
+    assert [os.path.basename(file) for file in files] == ['calit2-119-222.img.gz',
+                                                          'hosted-vm-0-0-1.img.gz']
 
 
 def test_a_guest_with_an_agent_starts(place):

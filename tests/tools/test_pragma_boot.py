@@ -41,6 +41,10 @@ def test_list(site):
     other.mkdir()
     (other / 'vcdb.txt').write_text('')
     assert site.run('pragma_boot', '--list', '--base_path', other).stdout == b''
+    # the name of the option in the first version
+    assert site.run('pragma_boot', '--list', '--basepath', other).stdout == b''
+    assert 'wrong usage' in site.fails('pragma_boot', '--list', '--basepath', other,
+                                       '--base_path', other, status=2)
 
 
 @pytest.mark.parametrize('num_cpus, types',

@@ -16,7 +16,7 @@ from lab import ROOT
 from lab.images import FIRST, disk, entry, make_image, pack
 from lab.needs import do_without, need
 from lab.site import lines
-from pragma_boot.document import vcin
+from pragma_boot.document import libvirt_schema, vcin
 from pragma_boot.image import guest, partition, services
 
 SYSTEM, WANTS = 'etc/systemd/system', 'etc/systemd/system/multi-user.target.wants'
@@ -289,16 +289,18 @@ DISK = "<source file='calit2-119-222.img.gz'/>"
 
 VC_FAILS = [
     (0, [('<devices>', "<devices><hostdev mode='subsystem'/>")],
-     'refused: it takes a device of the host: remove it'),
-    (1, [(CARD, '')], 'the frontend has 1 network interfaces, not 2: private first, public second'),
-    (1, [('<devices>', f'<devices>{CARD}')], 'the frontend has 3 network interfaces'),
-    (2, [('</disk>', "</disk><disk type='file'><source file='b'/></disk>")],
+     'refused: it takes a device of the host: change or remove it'),
+    (2, [(CARD, '')], 'the frontend has 1 network interfaces, not 2: private first, public second'),
+    (2, [('<devices>', f'<devices>{CARD}')], 'the frontend has 3 network interfaces'),
+    (3, [('</disk>', "</disk><disk type='file'><source file='b'/></disk>")],
      'the frontend has 2 disks, not one'),
-    (2, [("type='raw'", "type='qcow2'")], "disk is 'qcow2': an image must be raw, or raw in .gz"),
-    (3, [(DISK, "<source file='../x'/>")], "image '../x' of the frontend lies outside"),
-    (3, [(DISK, "<source file='nothing.img'/>")],
+    (3, [("type='raw'", "type='qcow2'")], "disk is 'qcow2': an image must be raw, or raw in .gz"),
+    (4, [(DISK, "<source file='../x'/>")], "image '../x' of the frontend lies outside"),
+    (4, [(DISK, "<source file='nothing.img'/>")],
      "cannot open image 'nothing.img' of the frontend: No such file"),
-    (4, [('<memory>1048576', '<memory>much')], 'is not valid for libvirt'),
+    (6, [('</disk>', '<serial>a,b</serial></disk>')], 'is not valid for libvirt'),
+    (5, [("bus='ide'", "bus='usb'")], 'bus may be ide or sata or scsi or virtio'),
+    (1, [('<memory>1048576', '<memory>much')], 'which is not a whole number'),
 ]
 
 
@@ -309,17 +311,18 @@ def packed(site):
 
 @pytest.mark.parametrize('number, change, reason', VC_FAILS)
 def test_says_what_a_vc_in_does_not_meet(site, packed, number, change, reason):
-    if number == 4 and not os.path.exists(vcin.LIBVIRT_SCHEMA):
+    if number == 6 and not libvirt_schema.installed():
         do_without('libvirt is not installed')
     found = check(site, vc_in(site, packed, change))
     assert found[0] == ('ok', None, 'the vc-in.xml is well-formed and valid')
     frontend = [one for one in found if one[1] == 'frontend']
     assert frontend[number][0] == 'failed' and reason in frontend[number][2], frontend
-    if number in (2, 3):
+    if number in (3, 4, 5):
         assert frontend[-1] == ('unseen', 'frontend', 'not checked: the content of its image')
     assert {result for result, of, _ in found if of == 'compute'} == {'ok'}
     # As vc-parse says it.
-    assert reason.split(': remove it')[0].split("'nothing")[0] in site.fails('vc-parse', site.vc_in)
+    reason = reason.split(': change or remove it')[0].split("'nothing")[0]
+    assert reason in site.fails('vc-parse', site.vc_in)
 
 
 def test_each_requirement_of_a_vc_in_can_fail():
@@ -360,8 +363,8 @@ def test_one_image_of_both_roles_is_looked_at_once(site, packed):
         'there is a partition 1 (dos table)', 'partition 1 is no swap, LVM or RAID',
         'partition 1 lies inside the disk, at 1048576 bytes',
         'partition 1 is a file system (ext4, 15 MiB)']
-    # The file and its profile; the memory of each role.
-    assert len(found) == 2 + 2 * (len(vcin.REQUIREMENTS) + 1) + len(TITLES)
+    # The file, its profile and network; the memory of each role.
+    assert len(found) == 1 + 2 + 2 * (len(vcin.REQUIREMENTS) + 1) + len(TITLES)
 
 
 def test_the_tables_of_drivers_are_of_all_that_is_permitted():

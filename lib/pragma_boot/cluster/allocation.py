@@ -11,7 +11,7 @@ from ..document import attachment
 from ..document.hardware import cpus, memory
 from ..document.tree import ROLES, domain, put
 from ..system import names
-from ..system.failure import Failure, Shortage
+from ..system.failure import Shortage
 from ..system.settings import Settings
 from . import pool
 

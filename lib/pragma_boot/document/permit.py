@@ -62,7 +62,8 @@ ALLOWED = (
     Group("the disk that the guest's boot loader and fstab depend on",
           {'devices': {}, 'devices/disk': {'model': VIRTIO},
            'devices/disk/target': {'bus': tuple(DISK_BUSES)},
-           **{f'devices/disk/{tag}': {TEXT: None} for tag in ('serial', 'wwn', 'vendor', 'product')},
+           **{f'devices/disk/{tag}': {TEXT: None}
+              for tag in ('serial', 'wwn', 'vendor', 'product')},
            'devices/disk/blockio': {'logical_block_size': ('512',), 'physical_block_size': None},
            'devices/controller': {'type': ('scsi',), 'model': SCSI_CONTROLLERS}}),
     Group('the models of network interfaces that the guest has drivers for',

@@ -40,8 +40,9 @@ def resolve(root: etree._Element, base: str, path: str, settings: Settings,
 
 def unknown(root: etree._Element) -> list[str]:
     """A message for each element of the authors' <domain>s that libvirt does not know."""
-    return [f'line {element.sourceline}: {_unknown(element)} of the {role} is dropped: libvirt does '
-            'not know it' for role in ROLES for author in root.findall(f'{role}/domain')
+    return [f'line {element.sourceline}: {_unknown(element)} of the {role} is dropped: '
+            'libvirt does not know it'
+            for role in ROLES for author in root.findall(f'{role}/domain')
             for element in libvirt_schema.unknown(author)]
 
 
