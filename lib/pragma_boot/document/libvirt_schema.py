@@ -14,8 +14,8 @@ from .tree import rules_of, text
 PATH = '/usr/share/libvirt/schemas/domain.rng'
 
 RNG = '{http://relaxng.org/ns/structure/1.0}'
-NAMESPACES = 'http://libvirt.org/schemas/domain/'
-"""The beginning of the namespaces of libvirt's own extensions."""
+NAMESPACES = 'libvirt.org/schemas/domain/'
+"""Part of the namespaces of libvirt's own extensions."""
 
 METADATA = 'metadata'
 """The element of a <domain> that may contain anything."""
@@ -53,7 +53,7 @@ def unknown(author: etree._Element) -> list[etree._Element]:
     found = []
     for child in author.iterchildren(etree.Element):
         name = etree.QName(child)
-        foreign = name.namespace and not name.namespace.startswith(NAMESPACES)
+        foreign = name.namespace and NAMESPACES not in name.namespace
         if foreign or name.localname not in _names():
             found.append(child)
         elif name.localname != METADATA:
@@ -64,7 +64,7 @@ def unknown(author: etree._Element) -> list[etree._Element]:
 def check(permitted: etree._Element) -> None:
     """Check a permitted <domain>; raises Failure with the line of the author's element."""
     whole = copy.deepcopy(permitted)
-    whole.set('type', 'qemu')
+    whole.set('type', 'kvm')
     etree.SubElement(whole, 'name').text = 'node'
     # What each node's domain has of its own, where the schema demands it.
     for path, attributes in (('devices/disk', {'type': 'file', 'device': 'disk'}),

@@ -15,7 +15,7 @@ from . import hardware
 from .hardware import AGENT
 from .tree import text
 
-ENGINES = ('kvm', 'qemu', 'kqemu', 'hvf')
+ENGINES = tuple('kvm qemu kqemu hvf'.split())    # noqa: SIM905
 """Types of an author's <domain> whose guests find the hardware of QEMU."""
 
 FEATURES = ('acpi', 'apic', 'pae')
