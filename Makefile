@@ -26,7 +26,7 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 
 # The packages that `make test` needs in addition: groff for the manual pages, Open vSwitch for VLANs, strace, GNU
 # time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.
-TEST_PACKAGES := groff-base openvswitch-switch strace time graphviz zsh openssl
+TEST_PACKAGES := libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl
 
 # The packages that `make test-long` needs in addition: XFS for another guest, and a Ganeti cluster.
 LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml
@@ -128,6 +128,10 @@ stage: ## VC=name: unpack and prepare the images of an entry
 	$(Q)[ -n "$(VC)" ] || { echo "make: VC is not set; run: make $@ VC=name ('make list' lists the names)" >&2; exit 2; }
 	$(Q)document=$$($(bin)/vc-parse "$$($(bin)/vc-list --path '$(VC)')"); \
 	$(bin)/vc-stage <<<"$$document" >/dev/null
+
+.PHONY: prune
+prune: ## list the staged images, remove those that no cluster uses
+	$(Q)$(bin)/vc-stage --prune
 
 .PHONY: cluster
 cluster: ## VC=name NUM_CPUS=n KEY=file [NAME=name]: boot a cluster

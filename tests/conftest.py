@@ -133,6 +133,7 @@ def replacements(site):
     def port_of(first):
         return f'port="({"|".join(str(first + count) for count in range(60))})"'
     return [(re.escape(str(site.folder)), '@SITE@'), (re.escape(site.entry), '@CLUSTER@'),
+            ('52:54:00(:[0-9a-f]{2}){3}', '@MAC@'), ('ledger="[0-9a-f]{32}"', 'ledger="@LEDGER@"'),
             ('-[0-9a-f]{16}\\.raw', '-@DIGEST@.raw'), (' modified="[0-9]+"', ' modified="@TIME@"'),
             ('(<key role="compute">)[^<]*', '\\1@CLUSTER-KEY@'),
             (port_of(first_port()), 'port="@PRIVATE@"'),

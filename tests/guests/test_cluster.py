@@ -88,7 +88,7 @@ def cluster():
                         '--key', site.folder / 'key.pub', '--wait')
         found = Cluster(site, name)
         found.output = done
-        hostkey = re.search('^pragma_boot: hostkey frontend (ssh-ed25519 [^\r\n]*)',
+        hostkey = re.search('^pragma_boot: hostkey [^ ]+ (ssh-ed25519 [^\r\n]*)',
                             found.console('frontend'), re.M)[1]
         (site.folder / 'known_hosts').write_text(f'[127.0.0.1]:{found.port} {hostkey}\n')
         yield found

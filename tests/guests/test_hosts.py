@@ -75,7 +75,8 @@ class Place:
 
     def boot(self, name, num_cpus, entry='debian'):
         return self.site.run('pragma_boot', '--vcname', entry, '--name', name, '--num_cpus',
-                             num_cpus, '--key', self.site.folder / 'key.pub').stderr.decode()
+                             num_cpus, '--key', self.site.folder / 'key.pub',
+                             timeout=3600).stderr.decode()
 
     def document(self, name):
         return (self.site.temp / 'clusters' / name / 'document.xml').read_bytes()
@@ -89,11 +90,15 @@ class Place:
         return next(host for host in self.lab.hosts if host.uri == uri)
 
     def wait(self, name):
-        return self.site.run('vc-boot', '--wait', input=self.document(name)).stderr.decode()
+        return self.site.wait(name)
 
     def virsh(self, host, *command, **options):
         return subprocess.run(['virsh', '-q', '-c', host.uri, *command], check=True,
                               capture_output=True, **options).stdout.decode()
+
+    def digits(self):
+        """What the names of volumes have of the ledger's identity."""
+        return (self.site.temp / 'identity').read_text()[:8]
 
     def volumes(self, host):
         return {line.split()[0] for line in self.virsh(host, 'vol-list', 'default').splitlines()}
@@ -107,9 +112,9 @@ class Place:
         """Run a command as root on a frontend, from the public network; its output."""
         frontend = self.nodes(name)[0]
         console = self.virsh(self.host_of(name), 'vol-download', '--pool', 'default',
-                             f'{name}_frontend.console.log', '/dev/stdout')
+                             f'{name}_frontend_{self.digits()}.console.log', '/dev/stdout')
         address = frontend.find('interface[@network="public"]').get('ip')
-        key = re.search('^pragma_boot: hostkey frontend (ssh-ed25519 [^\r\n]*)', console, re.M)[1]
+        key = re.search('^pragma_boot: hostkey [^ ]+ (ssh-ed25519 [^\r\n]*)', console, re.M)[1]
         known = self.site.folder / f'known_hosts-{name}'
         known.write_text(f'{address} {key}\n')
         done = self.lab.run(
@@ -126,7 +131,7 @@ def make_database(site):
     demo = ROOT / 'images/debian'
     text = (demo / 'vc-in.xml').read_text()
     shutil.copy(demo / 'debian.img.gz', site.base)
-    waiting = ("<boot_dependency parent='frontend'><wait type='ready' value='500'/>"
+    waiting = ("<boot_dependency parent='frontend'><wait type='ready' value='3000'/>"
                '</boot_dependency>')
     for name, dependency in (('debian', ''), ('patient', waiting)):
         (site.base / f'{name}.xml').write_text(text.replace(
@@ -215,8 +220,8 @@ def test_an_image_reaches_a_host_once(place):
               for image in etree.fromstring(place.document('wide')).iterfind('image')}
     assert len(images) == 1
     for host in place.lab.hosts:
-        disks = {f"{name}_{node.get('name')}.{kind}" for name in ('wide', 'twin', 'plain')
-                 for node in place.nodes(name) if node.get('host') == host.uri
+        disks = {f"{name}_{node.get('name')}_{place.digits()}.{kind}"
+                 for name in ('wide', 'twin', 'plain') for node in place.nodes(name) if node.get('host') == host.uri
                  for kind in ('qcow2', 'console.log')}
         assert place.volumes(host) == disks | images | {f'{image}.whole' for image in images}
         image, = images
@@ -231,7 +236,7 @@ def test_an_image_reaches_a_host_once(place):
 
 
 def test_a_compute_node_starts_when_its_frontend_is_ready(place):
-    """As the vc-in.xml of ``plain`` says: not earlier, and long before the limit of 500 s."""
+    """As the vc-in.xml of ``plain`` says: not earlier, and long before the limit of 3000 s."""
     host = place.host_of('plain')
     begun = [int(re.search('started="([0-9]+)"', place.virsh(
         host, 'metadata', f'plain-{node}', 'urn:pragma_boot:node'))[1])

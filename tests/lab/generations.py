@@ -21,12 +21,17 @@ def check_older(vc_out, expected):
         for element in found:
             for attribute in attributes:
                 assert element.get(attribute), f'{path}/@{attribute}'
+    # Rocks takes the interfaces of a compute node from the children of its element.
+    for node in vc_out.findall('compute/node'):
+        assert all(node.find('private').get(name) for name in ('ip', 'netmask', 'mac'))
     assert vc_out.find('network/dns').get('ip') and vc_out.find('key') is not None
 
 
 def check_newer(vc_out, role):
     own = vc_out.find(role)
     assert all(own.get(attribute) for attribute in NEWER[role])
+    # hostname -s
+    assert role != 'frontend' or own.get('name') == own.get('fqdn').split('.')[0]
     assert len(own) >= 1
     for child in own:
         assert all(child.get(attribute) for attribute in ('ip', 'netmask', 'mac')), child.tag

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from lxml import etree
+
 from lab import DATA, ROOT
 from pragma_boot.engine import session
 
@@ -50,13 +52,33 @@ class Site:
     def environment(self):
         return {**os.environ, 'PRAGMA_SITE_CONF': str(self.conf)}
 
-    def run(self, tool, *arguments, input=b'', status=0, **options):
+    def run(self, tool, *arguments, input=b'', status=0, timeout=600, **options):
         """Run a tool by its path; its CompletedProcess, whose status is asserted."""
         done = subprocess.run([ROOT / 'bin' / tool, *map(str, arguments)], input=input,
                               capture_output='stdout' not in options,
-                              env=self.environment(), check=False, timeout=600, **options)
+                              env=self.environment(), check=False, timeout=timeout, **options)
         assert done.returncode == status, done
         return done
+
+    def wait(self, name):
+        """Wait until the nodes of a cluster are ready; what vc-boot wrote on standard error.
+
+        How long a guest takes is this machine's business: it waits as long as a console grows.
+        """
+        document = (self.temp / 'clusters' / name / 'document.xml').read_bytes()
+        nodes = [node.get('name') for node in etree.fromstring(document).iterfind('cluster/node')]
+        written, before = '', None
+        while True:
+            done = subprocess.run([ROOT / 'bin' / 'vc-boot', '--wait', '--timeout', '120'],
+                                  input=document, capture_output=True, env=self.environment(),
+                                  check=False)
+            written += done.stderr.decode()
+            if done.returncode == 0:
+                return written
+            sizes = [len(self.run('vc-console', '--no-follow', name, node).stdout)
+                     for node in nodes]
+            assert 'not ready after' in written and sizes != before, written
+            before = sizes
 
     def start(self, tool, *arguments, stdout=subprocess.PIPE):
         """Start a tool by its path, its standard streams pipes; its Popen."""

@@ -203,6 +203,10 @@ def quoted(name):
     return f'"{name}"' if ' ' in name else name
 
 
+BAR = r'|\:'
+"""Between values, where a line may be broken."""
+
+
 def allowed():
     """The items of what is carried over: elements, attributes, and permitted values."""
     for group in permit.ALLOWED:
@@ -212,7 +216,7 @@ def allowed():
                 names.append(path)
             for name, values in rules.items():
                 where = path if name == permit.TEXT else f'{path}@{name}'
-                names.append(where if values is None else f'{where}={"|".join(values)}')
+                names.append(where if values is None else f'{where}={BAR.join(values)}')
         yield item(group.reason, names)
 
 

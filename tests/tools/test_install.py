@@ -63,6 +63,21 @@ def test_tools_run_from_any_folder(prefix):
     assert {'lxml', 'docopt.py', 'isal', 'sh'} <= libraries and 'pytest' not in libraries
 
 
+def test_a_short_settings_file_has_the_defaults_of_the_installation(prefix, tmp_path):
+    (tmp_path / 'short.conf').write_text('cpus_per_node = 1\n')
+    done = subprocess.run(['vc-list'], cwd='/', capture_output=True, check=True,
+                          env=environment(prefix, PRAGMA_SITE_CONF=str(tmp_path / 'short.conf')))
+    assert f'{prefix}/share/pragma_boot/images/debian' in done.stderr.decode()
+
+
+def test_install_says_how_to_get_an_image(tmp_path):
+    told = make('install', f'PREFIX={tmp_path}')
+    build = tmp_path / 'share/pragma_boot/images/debian/build'
+    assert f'as root, run: {build}\n' in told and os.access(build, os.X_OK)
+    (build.parent / 'debian.img.gz').write_text('')
+    assert 'debian/build' not in make('install', f'PREFIX={tmp_path}')
+
+
 def test_manual_pages(prefix):
     assert {path.name for path in (prefix / 'share/man').rglob('*.[1-9]')} == {
         path.name for path in (ROOT / 'man').glob('*.[1-9]')}
@@ -93,6 +108,9 @@ def test_staged_for_a_package_and_removed(tmp_path):
     assert files(tmp_path) == first
     make('uninstall', *where)
     assert files(tmp_path) == {'usr/bin/other'}
+    # Of folders, those that were there before.
+    assert sorted(tmp_path.rglob('*')) == [
+        tmp_path / 'usr', tmp_path / 'usr/bin', tmp_path / 'usr/bin/other']
     assert 'nothing is installed' in make('uninstall', *where, status=2)
     assert 'absolute path' in make('install', 'PREFIX=here', status=2)
 
@@ -157,6 +175,36 @@ def test_bash_completes_names(prefix, clusters):
                                                                     '-i', '') == ['']
 
 
+@pytest.fixture
+def two(site):
+    """A site with two clusters in its ledger, of other nodes each; their names."""
+    names = [f'{site.entry}-one', f'{site.entry}-two']
+    document = site.document(site.entry, 'vc-parse')
+    document = site.run('vc-stage', input=document).stdout
+    for count, name in enumerate(names):
+        site.run('vc-allocate', '--num-cpus', 2 * count, '--name', name, input=document)
+    return names
+
+
+def test_shells_complete_nodes(prefix, site, two):
+    one, other = two
+    nodes = ['compute-0', 'frontend']
+    assert site.run('vc-status', '--names', other).stdout == b'frontend\ncompute-0\n'
+    for words, offered in ((('vc-console', other, ''), nodes),
+                           (('vc-console', one, ''), ['frontend']),
+                           (('vc-console', '-n', '9', other, 'comp'), ['compute-0']),
+                           (('vc-console', ''), two),
+                           (('vc-console', other, 'frontend', ''), ['']),
+                           (('vc-ssh', '--node', ''), nodes),
+                           (('vc-ssh', '--node', 'frontend', ''), two),
+                           (('vc-ssh', one, ''), ['']),
+                           (('vc-start', other, '--node', 'c'), ['compute-0']),
+                           (('vc-shutdown', one, '--node', ''), ['frontend']),
+                           (('vc-clean', one, ''), ['']),
+                           (('vc-status', one, ''), two)):
+        assert completed(prefix, site, *words) == offered, words
+
+
 def test_bash_completes_names_of_another_site(prefix, clusters, tmp_path):
     (tmp_path / 'other/clusters/gamma').mkdir(parents=True)
     (tmp_path / 'other.conf').write_text('temporary_directory = other\n')
@@ -165,13 +213,31 @@ def test_bash_completes_names_of_another_site(prefix, clusters, tmp_path):
 
 
 @pytest.fixture
-def zsh(prefix, clusters):
-    """A function that types a line and a tab into zsh, and returns the new line."""
+def zsh_of(prefix):
+    """What zsh makes of a line and a tab at a site."""
+    opened = []
+
+    def begin(site):
+        complete, child, terminal = zsh_at(prefix, site)
+        opened.append((child, terminal))
+        return complete
+    yield begin
+    for child, terminal in opened:
+        os.close(terminal)
+        os.waitpid(child, 0)
+
+
+@pytest.fixture
+def zsh(zsh_of, clusters):
+    return zsh_of(clusters)
+
+
+def zsh_at(prefix, site):
     need('zsh')
     child, terminal = pty.fork()
     if child == 0:
         os.execvpe('zsh', ['zsh', '-f', '-i'],
-                   environment(prefix, PRAGMA_SITE_CONF=str(clusters.conf), TERM='dumb'))
+                   environment(prefix, PRAGMA_SITE_CONF=str(site.conf), TERM='dumb'))
     os.write(terminal, f"""PS1=; unsetopt zle_bracketed_paste 2>/dev/null
         fpath=({prefix}/share/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u -D
         show() {{ print -r -- "<$BUFFER>" }}; zle -N show; bindkey '^X' show
@@ -194,9 +260,14 @@ def zsh(prefix, clusters):
         os.write(terminal, b'\x15')
         return found
     until(b'(ready)')
-    yield complete
-    os.close(terminal)
-    os.waitpid(child, 0)
+    return complete, child, terminal
+
+
+def test_zsh_completes_nodes(prefix, site, two, zsh_of):
+    zsh = zsh_of(site)
+    assert zsh(f'vc-console {two[1]} co') == f'vc-console {two[1]} compute-0 '
+    assert zsh(f'vc-shutdown {two[0]} --node f') == f'vc-shutdown {two[0]} --node frontend '
+    assert zsh('vc-start --node c') == 'vc-start --node compute-0 '
 
 
 def test_zsh_completes(zsh, clusters):

@@ -41,6 +41,10 @@ def test_list(site):
     other.mkdir()
     (other / 'vcdb.txt').write_text('')
     assert site.run('pragma_boot', '--list', '--base_path', other).stdout == b''
+    # the name of the option in the first version
+    assert site.run('pragma_boot', '--list', '--basepath', other).stdout == b''
+    assert 'wrong usage' in site.fails('pragma_boot', '--list', '--basepath', other,
+                                       '--base_path', other, status=2)
 
 
 @pytest.mark.parametrize('num_cpus, types',
@@ -202,3 +206,17 @@ def test_kvm_driver_is_short_of_resources(site):
     vc_out = site.temp / 'clusters' / 'x' / 'vc-out.xml'
     driver(site, 'allocate', 9999, site.vc_in, vc_out, site.temp, site.key, status=3)
     assert site.clusters() == []
+
+
+def test_another_private_network_reaches_the_driver(site):
+    without_dependency(site)
+    arguments = ('pragma_boot', '--vcname', site.entry, '--num_cpus', 2, '--key', site.key,
+                 '--private-network', '10.2.0.0/16')
+    shown = site.run(*arguments, '--dry-run').stdout
+    site.run(*arguments)
+    entered = (site.temp / 'clusters' / site.entry / 'document.xml').read_bytes()
+    for document in (shown, entered):
+        assert etree.fromstring(document).xpath(
+            "cluster/node/interface[@network='private']/@ip") == ['10.2.0.1', '10.2.255.254']
+    line = site.fails(*arguments[:-1], '10.2.0.0', status=2)
+    assert 'such as 10.2.0.0/16' in line

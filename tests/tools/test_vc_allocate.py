@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from lxml import etree
 
+from lab import ROOT
 from lab.site import lines
 
 
@@ -121,6 +122,42 @@ def test_skips_a_port_in_use(site, document):
     assert etree.fromstring(output).find('.//interface[@network="public"]').get('port') == '24601'
 
 
+@pytest.mark.parametrize('by_option', [True, False])
+def test_another_private_network(site, document, by_option, monkeypatch):
+    subnet = '10.2.0.0/16'
+    if not by_option:
+        monkeypatch.setenv('PRAGMA_PRIVATE_NETWORK', subnet)
+    options = ('--private-network', subnet) if by_option else ()
+    root = etree.fromstring(site.run('vc-allocate', '--num-cpus', 2, *options, '--key', site.key,
+                                     input=document).stdout)
+    assert root.findtext("networks/network[@name='private']/ipaddress") == '10.2.0.1'
+    assert root.xpath("cluster/node/interface[@network='private']/@ip") == [
+        '10.2.0.1', '10.2.255.254']
+    assert set(root.xpath('cluster/node/interface/@gw')) >= {'10.2.0.1'}
+
+
+def test_the_way_out_where_a_bridge_has_the_subnet_already(site, document):
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('private_network = bridge:br0\n')
+    arguments = ('vc-allocate', '--num-cpus', 0, '--key', site.key)
+    site.run(*arguments, '--name', f'{site.entry}-a', input=document)
+    line = site.fails(*arguments, input=document, status=3)
+    assert 'Open vSwitch' in line and 'private_network = socket' in line
+    subnet = re.search(r'--private-network (\S+),', line)[1]
+    site.run(*arguments, '--private-network', subnet, input=document)
+    line = site.fails(*arguments, '--name', f'{site.entry}-b', '--private-network', subnet,
+                      input=document, status=3)
+    assert subnet in line and re.search('--private-network (.*?),', line)[1] != subnet
+
+
+@pytest.mark.parametrize('subnet', ['10.2.0.0', 'all', '10.0.2.0/24'])
+def test_refuses_what_is_no_private_subnet(site, document, subnet):
+    status = 1 if '/' in subnet else 2
+    line = site.fails('vc-allocate', '--num-cpus', 0, '--key', site.key,
+                      '--private-network', subnet, input=document, status=status)
+    assert subnet in line
+
+
 def test_private_pool(site, document):
     small = document.replace(b'255.255.0.0', b'255.255.255.252')
     assert len(nodes(allocate(site, small, num_cpus=1).stdout)) == 2
@@ -148,11 +185,15 @@ def test_refuses_wrong_private_networks(site, document, address, netmask):
     (b'-----BEGIN OPENSSH PRIVATE KEY-----\n', 'is a private key: name the public one'),
     (b'ssh-rsa nonsense\n', 'is not a public key'),
     (b'\xff\xfe', 'is not a public key'),
+    (b'\xef\xbb\xbf@KEY@', 'is not a public key'),
+    (b'@KEY@ a\r@KEY@', 'has control characters in it'),
+    (b'@KEY@ a\0b', 'has control characters in it'),
+    (b'x' * 70_000, 'it has more than 65536 bytes'),
 ])
 def test_row_27_refuses_keys(site, document, content, reason):
     path = site.folder / 'bad.pub'
     if content is not None:
-        path.write_bytes(content)
+        path.write_bytes(content.replace(b'@KEY@', site.key.read_bytes().strip()))
     assert reason in site.fails('vc-allocate', '--num-cpus', 0, '--key', path, input=document)
     assert site.clusters() == []
 
@@ -193,3 +234,74 @@ def test_a_message_is_one_line_that_a_terminal_shows(site, document):
     """Control characters and right-to-left text in a name are escaped."""
     line = site.fails('vc-allocate', '--num-cpus=1\r\x1b[2J\x85\u202e', input=document, status=2)
     assert line.isprintable() and r'\r\x1b[2J\x85\u202e' in line
+
+
+def test_row_44_a_certificate(site, document):
+    own = site.folder / 'id'
+    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', own], check=True)
+    subprocess.run(['ssh-keygen', '-q', '-s', own, '-I', 'x', '-n', 'root', f'{own}.pub'],
+                   check=True)
+    line = site.fails('vc-allocate', '--num-cpus', 0, '--key', f'{own}-cert.pub', input=document)
+    assert 'is a certificate, which lets nobody in without its authority: ' in line
+    assert line.endswith(f"name the public key, '{own}.pub'")
+
+
+def test_row_44_what_sshd_takes(site, document):
+    """Tabs, Latin-1, a no-break space and a line separator in a comment, CRLF."""
+    word, key = site.key.read_bytes().split()[:2]
+    path = site.folder / 'some.pub'
+    lines_of = [b'\t%s\t%s\ttabs' % (word, key), b'%s %s caf\xe9' % (word, key),
+                b'%s %s ' % (word, key) + '\xa0x\x85\u2028y\xa0'.encode(),
+                b'no-pty,command="a b" %s %s\r' % (word, key)]
+    path.write_bytes(b'\n'.join(lines_of))
+    told = allocate(site, document, '--key', path, num_cpus=0).stdout
+    keys = etree.fromstring(told).find('cluster/key').text.split('\n')
+    assert [line.split()[-2:] for line in keys[:2]] == [[key.decode(), 'tabs'],
+                                                        [key.decode(), 'caf\xe9']]
+    assert keys[2].endswith(' \xa0x\x85\u2028y\xa0') and keys[3].endswith(key.decode())
+
+
+def test_row_44_a_key_of_a_pipe(site, document):
+    path = site.folder / 'document.xml'
+    path.write_bytes(document)
+    environment = {**os.environ, 'PRAGMA_SITE_CONF': str(site.conf)}
+    words = [ROOT / 'bin/vc-allocate', '--num-cpus', '0', '--key']
+    done = subprocess.run([*words, '/dev/stdin'], input=document, capture_output=True,
+                          env=environment, check=False)
+    assert done.returncode == 1
+    assert b"'/dev/stdin' is standard input, which has the document" in done.stderr
+    done = subprocess.run(['bash', '-c', '"$@" <(cat "$KEY") <"$DOCUMENT"', '-', *words],
+                          check=True, capture_output=True,
+                          env={**environment, 'KEY': site.key, 'DOCUMENT': path})
+    assert site.key.read_text().strip() in etree.fromstring(done.stdout).find('cluster/key').text
+
+
+def test_no_key_is_warned_of(site, document):
+    line, = allocate(site, document, num_cpus=0).stderr.decode().splitlines()
+    assert line == 'vc-allocate: no --key: nobody can log in to the nodes, except on a console'
+
+
+def test_row_46_names_of_other_nodes(site, document):
+    line = site.fails('vc-allocate', '--num-cpus', 0, '--name', 'compute-0', input=document)
+    assert "--name 'compute-0' is no name for a cluster" in line
+    told = allocate(site, document, '--name', 'frontend', num_cpus=1).stdout
+    assert nodes(told)[0].get('fqdn') == 'frontend.local'
+
+
+@pytest.mark.parametrize('search', ['a_b.example.org', 'example.org.', 'a..b', 'a-',
+                                    f"{'a' * 64}.org"])
+def test_row_46_a_search_domain_that_the_guest_refuses(site, document, search):
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write(f'search = {search}\n')
+    line = site.fails('vc-allocate', '--num-cpus', 0, input=document)
+    assert 'search must be domains with spaces' in line and f"not '{search}'" in line
+
+
+def test_row_46_a_search_list_and_a_long_fqdn(site, document):
+    domain = f"{'b' * 60}.{'c' * 60}.example.org"
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write(f'search = {domain} example.org\n')
+    told = allocate(site, document, '--name', 'demo', num_cpus=0).stdout
+    assert nodes(told)[0].get('fqdn') == f'demo.{domain}'
+    assert etree.fromstring(told).find('cluster/dns').get('search') == f'{domain} example.org'
+    site.run('vc-inject', input=told)

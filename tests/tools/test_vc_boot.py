@@ -8,7 +8,7 @@ from lxml import etree
 
 from lab import ROOT
 from lab.leftovers import mounts, processes
-from lab.nodes import all_nodes, boot, mine, virsh
+from lab.nodes import all_nodes, boot, mine, virsh, without_dependency
 from lab.site import connection, lines
 
 QEMU = '{http://libvirt.org/schemas/domain/qemu/1.0}'
@@ -260,8 +260,22 @@ def test_row_32_timeout_names_the_nodes_and_stops_nothing(site, document):
                     input=document,
                     status=1)
     assert not done.stdout
-    assert "'frontend', 'compute-0', 'compute-1' not ready after 1 s" in lines(done.stderr)[-1]
+    line = lines(done.stderr)[-1]
+    assert "'frontend', 'compute-0', 'compute-1' not ready after 1 s" in line
+    assert "nothing is on the console of 'frontend'; vc-check '" in line and str(site.vc_in) in line
     assert mine(site) == all_nodes(site)
+
+
+def test_timeout_names_what_the_console_says(site):
+    """The little image has no boot loader: a node of it is silent but for SeaBIOS."""
+    without_dependency(site)
+    document = site.document(site.entry, 'vc-inject', 0)
+    done = site.run('vc-boot', input=document)
+    log = site.temp / 'clusters' / site.entry / 'frontend.console.log'
+    with open(log, 'ab') as file:
+        file.write(b'GNU GRUB\r\n\x1b[1mgrub> \x1b[0m')
+    line = lines(site.run('vc-boot', '--wait', '--timeout', 1, input=done.stdout, status=1).stderr)[-1]
+    assert "the last line on the console of 'frontend' is 'grub>'; vc-check '" in line
 
 
 def test_incomplete_clusters(site, document):

@@ -11,6 +11,7 @@ from lxml import etree
 
 from lab.nodes import boot, virsh
 from lab.site import lines
+from pragma_boot.cluster.ledger import Ledger
 from pragma_boot.engine import console, volume
 from pragma_boot.engine.registry import Engines
 from pragma_boot.system.settings import Settings
@@ -116,13 +117,15 @@ def test_a_console_that_is_a_volume_of_a_pool(site):
     host.virsh('pool-create-as', name, 'dir', '--target', str(folder))
     try:
         node = etree.fromstring(site.document(site.entry, 'vc-inject', 0)).find('cluster/node')
-        place = volume.Pool(host, name)
+        ledger = Ledger(str(site.temp))
+        place = volume.Pool(host, name, ledger)
         tail = place.tail(node)
         assert tail.read() == b''
         place.empty_console(node)
         assert tail.read() == b''
         for text in (b'one\n', b'two'):
-            with open(folder / f'{site.entry}_frontend.console.log', 'ab') as file:
+            log = f'{site.entry}_frontend_{ledger.identity[:8]}.console.log'
+            with open(folder / log, 'ab') as file:
                 file.write(text)
             assert tail.read() == text and tail.read() == b''
     finally:

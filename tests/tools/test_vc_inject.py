@@ -1,5 +1,6 @@
 """vc-inject: overlays with each node's own files in them, written and read back."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -160,3 +161,47 @@ def test_row_19_20_libguestfs_writes_what_debugfs_cannot(site):
     assert inside(disk, 'cat', '/etc/shadow').rstrip(b'\0') == b'secret'
     assert b'Mode:  0600' in inside(disk, 'stat', '/root/vc-out.xml')
     assert inside(disk, 'cat', '/root/.ssh/id_ed25519').startswith(b'-----BEGIN')
+
+
+@pytest.mark.parametrize('pattern, by, message', [
+    ('<dns ip="[^"]*"', '<dns ip="not"', '<dns> has ip="not": it must be an IPv4 address'),
+    (' ip="10.1.255.254"', ' ip="10.1.1.1"', 'which \'frontend\' has: it must be another'),
+    (' ip="10.1.255.254"', ' ip="10.9.1.1"', 'in the private network 10.1.0.0/16'),
+    (' name="compute-0"', ' name="other"', "<node> 'other' is in the document alone"),
+    (' memory="[0-9]+"', ' memory="512M"', '<node> has memory="512M": it must be a whole number'),
+])
+def test_an_edited_document_is_checked(site, pattern, by, message):
+    document = site.document(site.entry, 'vc-allocate', 2).decode()
+    assert re.search(pattern, document)
+    edited = re.sub(pattern, by, document, count=1).encode()
+    assert message in site.fails('vc-inject', input=edited)
+    assert not list((site.temp / 'clusters' / site.entry).glob('*.qcow2'))
+
+
+def test_an_edited_document_asks_for_more_than_there_is(site):
+    document = site.document(site.entry, 'vc-allocate', 2)
+    edited = re.sub(b'(role="compute".* memory=")[0-9]+"', rb'\g<1>9999999999"', document)
+    assert edited != document
+    assert "for the edited nodes of cluster" in site.fails('vc-inject', input=edited, status=3)
+
+
+def test_an_edit_after_vc_inject_is_refused_and_changes_nothing(site):
+    document = site.document(site.entry, 'vc-inject', 2)
+    ledger = site.temp / 'clusters' / site.entry / 'document.xml'
+    before = ledger.read_bytes()
+    for tool in ('vc-inject', 'vc-boot'):
+        for pattern, by in ((b'search="local"', b'search="example.org"'),
+                            (b' cpus="2"', b' cpus="4"')):
+            edited = document.replace(pattern, by)
+            assert edited != document
+            line = site.fails(tool, input=edited)
+            assert by.decode().strip() in line and 'it was edited too late' in line
+    assert ledger.read_bytes() == before
+
+
+def test_an_edit_before_vc_inject_is_applied(site):
+    document = site.document(site.entry, 'vc-allocate', 2)
+    edited = document.replace(b'search="local"', b'search="example.org"')
+    told = site.run('vc-inject', input=edited).stdout
+    assert b'search="example.org"' in told
+    assert (site.temp / 'clusters' / site.entry / 'document.xml').read_bytes() == told

@@ -56,7 +56,7 @@ QEMU = 'xmlns:q="http://libvirt.org/schemas/domain/qemu/1.0"'
     (set_text('networks/network/ipaddress', '10.1.1.256'), 'is not valid'),
     (set_text('networks/frontend/public', 'eth0'), 'is not valid'),
     (put('compute/boot_dependency/wait', value='-1'), 'is not valid'),
-    (put('compute/domain', type='no such engine'), 'is not valid for libvirt'),
+    (put('compute/domain', type='no such engine'), "type='no such engine'> is refused"),
     (remove('frontend/domain/devices/interface'), 'has 1 network interfaces, not 2'),
     (add('compute/domain/devices', '<interface type="user"/>'), 'has 2 network interfaces, not 1'),
     (remove('compute/domain/devices/disk'), 'has 0 disks, not one'),

@@ -107,14 +107,16 @@ def sectors(count):
 @pytest.mark.parametrize('content, reason', [
     (gzip.compress(sectors(9))[:-20], 'ended before the end-of-stream'),
     (gzip.compress(sectors(9))[:-8] + b'\1' * 8, 'CRC check failed'),
-    (gzip.compress(sectors(9)) + b'garbage', 'cannot unpack image'),
+    (gzip.compress(sectors(9)) + b'garbage', 'has data after the end of its gzip, from byte '),
+    (gzip.compress(sectors(9)) * 2 + b'\0' * 512 + b'x', 'has data after the end of its gzip'),
+    (gzip.compress(sectors(9)) * 2 + b'\x1f\x8b', 'ended before the end-of-stream'),
     (gzip.compress(b''), 'is empty'),
     (b'', 'is not gzip, though its name says so'),
     (gzip.compress(sectors(9) + b'x'), 'not whole sectors of 512'),
     (gzip.compress(b'QFI\xfb' + sectors(9)[4:]), 'is qcow2, not raw'),
     (gzip.compress(bytes(512 * 9)), 'has no partition table'),
     (gzip.compress(bytes(2 << 20)), 'unpacks to more than 1048576 bytes'),
-], ids=['truncated', 'crc', 'trailing', 'empty gz', 'empty', 'odd', 'qcow2', 'no table', 'bomb'])
+], ids=['truncated', 'crc', 'trailing', 'padded', 'second', 'empty gz', 'empty', 'odd', 'qcow2', 'no table', 'bomb'])
 def test_row_09_10_11_12_13_damaged_images(site, content, reason):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('image_max_size = 1M\n')
@@ -192,3 +194,16 @@ def test_a_document_whose_image_is_not_named(site, gone):
     """A user may have edited the document."""
     changed = parsed(site).replace(gone, gone.replace(b'file', b'elif'))
     assert 'has no image file for a frontend: run vc-parse' in site.fails('vc-stage', input=changed)
+
+
+@pytest.mark.parametrize('cut, reason', [
+    (lambda raw: raw[:15 << 20], 'its GPT is cut short: it was written for a disk of '
+                                 '16777216 bytes, and the image has 15728640'),
+    (lambda raw: raw[:512] + bytes(512) + raw[1024:-512] + bytes(512), 'its GPT is damaged')])
+def test_row_49_a_gpt_that_was_cut_short(site, cut, reason):
+    path = site.folder / 'gpt.img'
+    path.write_bytes(bytes(16 << 20))
+    subprocess.run(['sfdisk', '-q', path], input=b'label: gpt\nstart=1MiB\n', check=True)
+    path.write_bytes(cut(path.read_bytes()))
+    use_image(site, pack(path))
+    assert reason in site.fails('vc-stage', '--types', 'frontend', input=parsed(site))

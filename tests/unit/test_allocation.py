@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from pragma_boot.cluster import allocation
-from pragma_boot.system.failure import Shortage
+from pragma_boot.document import hardware
+from pragma_boot.system.failure import Failure, Shortage
 
 memories = st.integers(1, 1 << 20)
 rooms = st.lists(st.tuples(st.integers(-4, 64), memories), min_size=1, max_size=6)
@@ -77,8 +78,18 @@ def test_a_shortage_says_what_is_asked_and_what_is_free():
         allocation.spread((1, 1024), 8, 2, lambda cpus: 1024, hosts([(5, 5 << 10), (3, 5 << 10)]))
 
 
-@given(memories, st.sampled_from(sorted(allocation.MEMORY_UNITS)))
-def test_memory_is_rounded_up_to_kib(amount, unit):
-    author = etree.fromstring(f'<domain><memory unit="{unit}">{amount}</memory></domain>')
-    exact = amount * allocation.MEMORY_UNITS[unit]
-    assert 0 <= allocation.memory(author) * 1024 - exact < 1024
+UNITS = {'b': 1, 'bytes': 1, 'KB': 10 ** 3, 'k': 2 ** 10, 'KiB': 2 ** 10, 'MB': 10 ** 6,
+         'M': 2 ** 20, 'MiB': 2 ** 20, 'GB': 10 ** 9, 'G': 2 ** 30, 'GiB': 2 ** 30,
+         'TB': 10 ** 12, 'T': 2 ** 40, 'TiB': 2 ** 40, 'PB': 10 ** 15, 'P': 2 ** 50, 'PiB': 2 ** 50}
+"""Units of libvirt's <memory unit=> in bytes (formatdomain, Memory Allocation)."""
+
+
+@given(memories, st.sampled_from(sorted(UNITS)), st.sampled_from([str, str.lower, str.upper]))
+def test_memory_is_rounded_up_to_kib(amount, unit, case):
+    author = etree.fromstring(f'<domain><memory unit="{case(unit)}">{amount}</memory></domain>')
+    exact = amount * UNITS[unit]
+    if 0 < exact <= 1 << 50:
+        assert 0 <= hardware.memory(author) * 1024 - exact < 1024
+    else:
+        with pytest.raises(Failure, match='is not between'):
+            hardware.memory(author)

@@ -27,3 +27,15 @@ def test_reports_in_a_rotated_log(tmp_path):
 
 def test_nothing_is_reported_without_a_log(tmp_path):
     assert console.reports(console.read(tmp_path / 'compute-0.console.log')) == {}
+
+
+@pytest.mark.parametrize('log, line', [
+    (b'', ''),
+    (b'\r\n \r\n', ''),
+    (b'Booting\r\n\x1b[2J\x1b[1;1Hgrub> \x1b[5n', 'grub>'),
+    (b'login: \x1b]\x00\r\n\r\n\xff\xfe', '\ufffd\ufffd'),
+    (b'Kernel panic - not syncing:\tVFS\r\r\n', 'Kernel panic - not syncing: VFS'),
+    (b'x' * 500, f"{'x' * console.LONGEST}\u2026"),
+])
+def test_last_line(log, line):
+    assert console.last_line(log) == line

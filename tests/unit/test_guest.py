@@ -1,8 +1,11 @@
 """images/guest: the program that sets up a node, and its installation."""
 
+import configparser
+import importlib.machinery
 import os
 import shutil
 import subprocess
+import types
 
 import pytest
 
@@ -49,7 +52,7 @@ def test_frontend_files(tmp_path):
     assert (tmp_path / "etc/hostname").read_text() == "demo.local\n"
     assert (tmp_path / "etc/hosts").read_text() == (
         "127.0.0.1\tlocalhost\n"
-        "10.1.1.1\tfrontend.local frontend\n"
+        "10.1.1.1\tdemo.local demo frontend\n"
         "10.0.2.15\tdemo.local\n"
         "10.1.255.254\tcompute-0.local compute-0\n"
         "10.1.255.253\tcompute-1.local compute-1\n"
@@ -116,7 +119,7 @@ def test_older_frontend(tmp_path):
     assert "ip address replace 137.110.119.222/24 dev eth1" in commands
     assert "ip route replace default via 137.110.119.1 dev eth1" in commands
     hosts = (tmp_path / "etc/hosts").read_text()
-    assert "10.1.1.1\tcalit2-119-222.local calit2-119-222\n" in hosts
+    assert "10.1.1.1\tcalit2-119-222.local calit2-119-222 frontend\n" in hosts
     assert "137.110.119.222\tcalit2-119-222.ucsd.edu\n" in hosts
     machines = (tmp_path / "root/machinefile").read_text().split()
     assert machines == ["hosted-vm-0-1-0"] * 2 + ["hosted-vm-0-0-0"] * 2
@@ -238,12 +241,162 @@ def test_identity_is_renewed_for_another_node_only(tmp_path):
     assert not (tmp_path / "etc/machine-id").exists()
 
 
+def test_row_47_machine_id_of_dbus_is_not_taken_over(tmp_path):
+    """systemd-machine-id-setup would copy it, and all nodes of an image would have the same."""
+    dbus = tmp_path / "var/lib/dbus/machine-id"
+    dbus.parent.mkdir(parents=True)
+    dbus.write_text("0123456789abcdef0123456789abcdef\n")
+    configure(tmp_path, "compute")
+    assert os.readlink(dbus) == "/etc/machine-id"
+    configure(tmp_path, "frontend")
+    assert os.readlink(dbus) == "/etc/machine-id"
+
+
+# Other network services
+
+RIVALS = {
+    "networkd": {"etc/systemd/network/20-dhcp.network": "[Match]\nName=*\n[Network]\nDHCP=yes\n"},
+    "NetworkManager": {"etc/NetworkManager/NetworkManager.conf": "[main]\nplugins=keyfile\n",
+                       "etc/NetworkManager/conf.d/10-all.conf": "[keyfile]\n"},
+    "netplan": {"etc/netplan/50-cloud-init.yaml": "network: {ethernets: {eth0: {dhcp4: true}}}\n"},
+    "ifupdown": {"etc/network/interfaces": "auto eth0\niface eth0 inet dhcp\n",
+                 "etc/default/networking": "EXCLUDE_INTERFACES='wlan0 wlan1'\n#VERBOSE=no"},
+    "dhcpcd": {"etc/dhcpcd.conf": "interface eth0\nstatic ip_address=10.9.9.9/24\n"},
+}
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_row_47_other_network_services_leave_our_interfaces_alone(tmp_path, rival):
+    for name, text in RIVALS[rival].items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    add_interfaces(tmp_path, {"ens3": MACS["eth0"], "ens4": MACS["eth1"]})
+    configure(tmp_path, "frontend")
+    first = snapshot(tmp_path)
+    configure(tmp_path, "frontend")
+    assert snapshot(tmp_path) == first
+    networkd = tmp_path / "etc/systemd/network"
+    assert sorted(os.listdir(networkd))[0] == "00-00-pragma_boot.network"
+    assert (networkd / "00-00-pragma_boot.network").read_text().split("\n")[1:] == [
+        "[Match]", "MACAddress={eth0} {eth1}".format(**MACS), "", "[Link]", "Unmanaged=yes", ""]
+    manager = tmp_path / "etc/NetworkManager/conf.d"
+    assert sorted(os.listdir(manager))[-1] == "zz-pragma_boot.conf"
+    told = configparser.ConfigParser()
+    told.read(manager / "zz-pragma_boot.conf")
+    assert told["keyfile"]["unmanaged-devices"] == "mac:{eth0};mac:{eth1}".format(**MACS)
+    assert told["main"]["dns"] == "none"
+    # What ifup believes to be configured, at boot and at a hotplug event.
+    assert (tmp_path / "run/network/ifstate").read_text() == "ens3=ens3\nens4=ens4\n"
+    assert (tmp_path / "run/network/ifstate.ens4").read_text() == "ens4\n"
+    excluded = (tmp_path / "etc/default/networking").read_text()
+    before = "wlan0 wlan1 " if rival == "ifupdown" else ""
+    assert f'\nEXCLUDE_INTERFACES="{before}ens3 ens4"\n' in excluded
+    for name, text in RIVALS[rival].items():
+        if name == "etc/dhcpcd.conf":
+            assert "\ndenyinterfaces ens3 ens4\n" in (tmp_path / name).read_text()
+        assert (tmp_path / name).read_text().rstrip("\n").find(text.rstrip("\n")) >= 0
+
+
+def test_interfaces_without_mac_are_named(tmp_path):
+    add_interfaces(tmp_path, {"ens3": MACS["eth0"], "ens4": MACS["eth1"]})
+    configure(tmp_path, "old-frontend")
+    networkd = tmp_path / "etc/systemd/network/00-00-pragma_boot.network"
+    assert "Name=ens3 ens4\n" in networkd.read_text()
+    assert "interface-name:ens3;interface-name:ens4" in (
+        tmp_path / "etc/NetworkManager/conf.d/zz-pragma_boot.conf").read_text()
+
+
+@pytest.fixture(scope="module")
+def part():
+    """The guest part as a module."""
+    loader = importlib.machinery.SourceFileLoader("pragma_guest", str(GUEST / "pragma-guest"))
+    module = types.ModuleType(loader.name)
+    loader.exec_module(module)
+    return module
+
+
+AS_TOLD = {
+    "hostname": "demo.local", "down": [],
+    "addresses": {"eth0": ["10.1.1.1/16"], "eth1": ["10.0.2.15/24"]},
+    "defaults": ["default via 10.0.2.2 dev eth1 "], "forwarding": True, "nat": True}
+
+
+@pytest.mark.parametrize("change, said", [
+    ({}, []),
+    ({"defaults": ["default via 10.9.9.1 dev eth0 metric 100 ", *AS_TOLD["defaults"]]}, []),
+    ({"hostname": "debian"}, ["the hostname is 'debian', not 'demo.local'"]),
+    ({"addresses": {"eth0": ["10.9.9.9/24"], "eth1": ["10.0.2.15/24"]}},
+     ["eth0 has 10.9.9.9/24, not 10.1.1.1/16"]),
+    ({"addresses": {"eth0": ["10.1.1.1/16", "10.9.9.9/24"], "eth1": []}},
+     ["eth0 has 10.1.1.1/16 and 10.9.9.9/24, not 10.1.1.1/16",
+      "eth1 has no address, not 10.0.2.15/24"]),
+    ({"addresses": {"eth0": ["10.1.1.1/8"], "eth1": ["10.0.2.15/24"]}},
+     ["eth0 has 10.1.1.1/8, not 10.1.1.1/16"]),
+    ({"down": ["eth1"]}, ["eth1 is down"]),
+    ({"defaults": []}, ["the default route is absent, not via 10.0.2.2 dev eth1"]),
+    ({"defaults": ["default dev ppp0 scope link"]},
+     ["the default route is dev ppp0, not via 10.0.2.2 dev eth1"]),
+    ({"defaults": ["default via 10.0.2.2 dev eth1 metric 20",
+                   "default via 10.9.9.1 dev eth0 metric 9"]},
+     ["the default route is via 10.9.9.1 dev eth0, not via 10.0.2.2 dev eth1"]),
+    ({"forwarding": False}, ["IP forwarding is off"]),
+    ({"nat": False}, ["the NAT rules are absent"]),
+])
+def test_row_47_ready_compares_with_the_document(part, change, said):
+    node = part.parse((DATA / "frontend.xml").read_bytes())
+    files = {file.path: file.text for file in part.plain_files(node)}
+    seen = part.Seen(**{**AS_TOLD, "files": files, **change})
+    assert part.differences(node, ["eth0", "eth1"], seen) == said
+
+
+@pytest.mark.parametrize("file, old, new, said", [
+    ("resolv.conf", "nameserver 10.0.2.3", "nameserver 192.0.2.1",
+     "DNS server 192.0.2.1 10.0.2.4, not 10.0.2.3 10.0.2.4"),
+    ("resolv.conf", "search local", "search lan", "searches 'lan', not 'local'"),
+    ("hosts", "10.1.255.254", "10.9.9.9",
+     "/etc/hosts has 10.9.9.9 for compute-0, not 10.1.255.254"),
+    ("hosts", "10.1.1.1\t", "# 10.1.1.1\t", "/etc/hosts has nothing for frontend, not 10.1.1.1"),
+    ("hosts", "::1", "10.8.8.8\tserver\n::1", ""),
+    ("resolv.conf", "search local", "# by hand\noptions timeout:1\nsearch local", ""),
+])
+def test_row_47_ready_says_which_name_differs(tmp_path, file, old, new, said):
+    configure(tmp_path, "frontend")
+    path = tmp_path / "etc" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    done = guest("ready", tmp_path, DATA / "frontend.xml")
+    assert done.returncode == (1 if said else 0)
+    outcome = "failed demo: " if said else "ready demo"
+    assert done.stdout.startswith("pragma_boot: " + outcome)
+    assert said in done.stdout and ("vc-check" in done.stdout) == bool(said)
+
+
+def test_waits_for_the_final_name_of_an_interface(tmp_path, part, monkeypatch):
+    """udev renames an interface after the kernel made it, and the name of before cannot be used."""
+    add_interfaces(tmp_path, {"eth0": MACS["eth0"]})
+    (tmp_path / "run/udev/data").mkdir(parents=True)
+    (tmp_path / "run/udev/control").touch()
+    machine = part.Machine(str(tmp_path))
+    machine.dry = False
+    node = part.parse((DATA / "compute.xml").read_bytes())
+
+    def renamed(_):
+        (tmp_path / "sys/class/net/eth0").rename(tmp_path / "sys/class/net/ens3")
+        (tmp_path / "run/udev/data/n2").touch()
+    mac = node.interfaces[0].mac
+    (tmp_path / "sys/class/net/eth0/address").write_text(mac or MACS["eth0"])
+    monkeypatch.setattr(part.time, "sleep", renamed)
+    assert machine.devices(node) == ["ens3"]
+
+
 @pytest.mark.parametrize("document, said", [
     (None, "cannot open"),
     ("", "not well-formed"),
     ("<vc><frontend></vc>", "not well-formed"),
     ("<vm/>", "the root element is 'vm', not 'vc'"),
     ("<vc/>", "no element 'frontend'"),
+    ("<vc><frontend><public ip='192.0.2.9'/><private ip='10.1.1.1'/></frontend></vc>",
+     "the frontend has no name: frontend/public/@fqdn is missing"),
     ("<vc><compute><private fqdn='a' ip='10.1.1.300' netmask='255.0.0.0'/></compute></vc>",
      "bad private/@ip '10.1.1.300'"),
     ("<vc><compute><private fqdn='a' ip='10.1.1.3' netmask='255.0.255.0'/></compute></vc>",
@@ -279,13 +432,13 @@ def test_ready_tells_why_not(tmp_path):
     guest("configure", tmp_path, DATA / "frontend.xml")
     done = guest("ready", tmp_path, DATA / "frontend.xml")
     assert done.returncode == 1
-    assert done.stdout == ("pragma_boot: failed frontend: "
+    assert done.stdout == ("pragma_boot: failed demo: "
                            "no network interface has the MAC address 52:54:00:aa:00:02\n")
 
 
 def test_ready_without_configure(tmp_path):
     done = guest("ready", tmp_path, DATA / "frontend.xml")
-    assert done.stdout == "pragma_boot: failed frontend: pragma-guest configure has not run\n"
+    assert done.stdout == "pragma_boot: failed demo: pragma-guest configure has not run\n"
 
 
 def test_help_and_usage():
@@ -335,6 +488,28 @@ done
 ip -o -4 address show
 ip route show default
 hostname
+# ready: an sshd that only greets, and nothing on the serial port
+ip link set lo up
+touch root/dev/console
+/usr/bin/python3 -c 'import socket
+with socket.create_server(("127.0.0.1", 22)) as server:
+    open("listening", "w").close()
+    while True:
+        server.accept()[0].send(b"SSH-2.0-x")' &
+server=$!
+trap 'kill $server' EXIT
+while ! [ -e listening ]; do sleep 0.1; done
+printf '#!/bin/sh\\necho masquerade\\n' >root/stubs/nft
+mkdir -p root/proc
+mount -t proc none root/proc
+echo 1 >/proc/sys/net/ipv4/ip_forward
+chroot root /usr/bin/python3 /pragma-guest ready --document /vc-out.xml
+cat root/dev/console >console
+: >root/dev/console
+ip address add 10.9.9.9/24 dev priv0
+ip route replace default via 10.9.9.1 dev priv0
+chroot root /usr/bin/python3 /pragma-guest ready --document /vc-out.xml || true
+cat root/dev/console >>console
 """
 
 
@@ -343,7 +518,13 @@ def test_network_for_real(tmp_path):
     done = subprocess.run(["unshare", "--net", "--uts", "--mount", "bash", "-c", IN_NAMESPACES, "-",
                            str(GUEST / "pragma-guest"), str(DATA / "frontend.xml")],
                           cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    differs = ("priv0 has 10.1.1.1/16 and 10.9.9.9/24, not 10.1.1.1/16, the default route is "
+               "via 10.9.9.1 dev priv0, not via 10.0.2.2 dev pub0: another program changed it; "
+               "vc-check names the network services of the image")
+    assert (done.returncode, done.stderr) == (0, f"pragma-guest: {differs}\n")
+    console = (tmp_path / "console").read_text().split("\n")
+    assert [line for line in console if line] == [
+        "pragma_boot: ready demo", f"pragma_boot: failed demo: {differs}"]
     assert "inet 10.1.1.1/16" in done.stdout and "inet 10.0.2.15/24" in done.stdout
     assert "10.9.9.9" not in done.stdout
     assert "default via 10.0.2.2 dev pub0" in done.stdout
@@ -375,6 +556,9 @@ def test_install(system):
         link = units / "multi-user.target.wants" / name
         assert link.is_symlink() and link.resolve() == units / name
         assert (units / name).read_bytes() == (GUEST / name).read_bytes()
+    # networkd, which has no interface of its own then, does not wait for one.
+    online = units / "systemd-networkd-wait-online.service.d/zz-pragma_boot.conf"
+    assert online.read_text().endswith("ExecStart=\nExecStart=/bin/true\n")
 
 
 def test_install_again_changes_nothing(system):

@@ -25,7 +25,8 @@ def test_help():
 
 @pytest.mark.parametrize("arguments", [
     ["--fly"], ["a", "b"], ["--sources"], ["--table=mbr"], ["--filesystem", "btrfs"],
-    ["--suite", "a b"], ["--suite="]])
+    ["--suite", "a b"], ["--suite="],
+    ["--include"], ["--include", "a;b"], ["--overlay"]])
 def test_bad_usage(arguments):
     done = build(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
@@ -48,6 +49,32 @@ def test_refuses_sources_that_are_not_there(tmp_path):
     done = build("--sources", tmp_path / "absent", tmp_path / "x.img.gz")
     assert done.returncode == 1
     assert done.stderr == f"build: cannot read '{tmp_path}/absent'\n"
+
+
+def test_refuses_an_overlay_that_is_no_folder(tmp_path):
+    done = build("--overlay", tmp_path / "absent", tmp_path / "x.img.gz")
+    assert done.returncode == 1
+    assert f"cannot read '{tmp_path}/absent': --overlay needs a folder" in done.stderr
+
+
+def test_copies_overlays_into_the_system(tmp_path):
+    """Of two, the second decides; links to folders are followed inside the system."""
+    root, first, second = tmp_path / "root", tmp_path / "first", tmp_path / "second"
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "lib").symlink_to("usr/lib")
+    for folder in (first, second):
+        (folder / "lib").mkdir(parents=True)
+        (folder / "lib/file").write_text(folder.name)
+    (first / "lib/file").chmod(0o640)
+    script = (IMAGES / "debian/build").read_text().rsplit("main ", 1)[0]
+    script += "overlay=(first second); chroot() { shift; \"$@\"; };\n"
+    script += "copy_overlays root\n"
+    program = tmp_path / "build"
+    program.write_text(script.replace("tar -C / ", "tar -C root "))
+    done = subprocess.run(["bash", str(program)],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (root / "lib").is_symlink() and (root / "usr/lib/file").read_text() == "second"
 
 
 @pytest.mark.skipif(not shutil.which("mmdebstrap"), reason="needs mmdebstrap")

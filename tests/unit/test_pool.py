@@ -2,18 +2,19 @@
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 
 from pragma_boot.cluster import pool
 from pragma_boot.cluster.capacity import Capacity
 from pragma_boot.document import attachment
+from pragma_boot.document.subnet import usable
 from pragma_boot.engine.libvirt import Libvirt
-from pragma_boot.system.failure import Failure, Shortage
+from pragma_boot.system.failure import Failure, Shortage, Usage
 from pragma_boot.system.settings import Settings
 
-NOTHING = pool.Taken.by([])
+NOTHING = pool.Taken.by([], '0' * 32)
 
 
 def settings(**values):
@@ -41,8 +42,8 @@ def test_private_addresses_are_hosts_of_the_subnet_and_differ(address, prefix, c
     except Shortage:
         assert count > subnet.num_addresses - 3
     except Failure:
-        assert not pool._usable(subnet) or interface.ip in (subnet.network_address,
-                                                            subnet.broadcast_address)
+        assert not usable(subnet) or interface.ip in (subnet.network_address,
+                                                      subnet.broadcast_address)
     else:
         assert netmask == str(interface.netmask) and found[0] == str(interface.ip)
         assert len(set(found)) == count + 1
@@ -100,11 +101,18 @@ def test_refuses_wrong_ranges_of_vlans(vlans):
         pool.vlan(settings(vlans=vlans), NOTHING)
 
 
+@pytest.mark.parametrize('word', ['10.2.0.0', '10.2.0.1/16', '10.2.0.0/31', '0.0.0.0/0', 'x/8',
+                                  '127.0.0.0/8', '224.0.0.0/8', '10.2.0.0/255.0.255.0', ''])
+def test_what_is_no_private_subnet(word):
+    with pytest.raises(Usage, match='must be a subnet'):
+        pool.subnet_of(word)
+
+
 def test_clusters_on_one_bridge_have_subnets_that_differ():
     document = etree.fromstring(
         '<vc><cluster><node><interface network="private" bridge="br0" ip="10.1.1.1" '
         'netmask="255.255.0.0" mac="52:54:00:00:00:01"/></node></cluster></vc>')
-    taken = pool.Taken.by([document])
+    taken = pool.Taken.by([document], '0' * 32)
     with pytest.raises(Shortage, match=r"pool 'private_network'.* has 10\.1\.0\.0/16 in use"):
         pool.check_subnet('br0', '10.1.2.3', '255.255.255.0', taken)
     pool.check_subnet('br0', '10.2.2.3', '255.255.255.0', taken)
@@ -129,3 +137,30 @@ def test_refuses_settings(values, word):
         attachment.choose(site, 'public_network')
         Libvirt('qemu:///session', site).storage(None)
         Capacity(site)
+
+
+@given(st.integers(0, 2 ** 32 - 1), st.integers(8, 30),
+       st.integers(0, 2 ** 32 - 1), st.integers(8, 32))
+@example(0x0a010101, 16, 0x0a010509, 24)
+@example(0x0a010101, 24, 0x0a010001, 8)
+def test_row_45_the_private_and_the_public_network_are_apart(inside, prefix, outside, bits):
+    one, two = (ipaddress.IPv4Interface(pair) for pair in ((inside, prefix), (outside, bits)))
+    root = private(one.ip, one.netmask)
+    public = {'ip': str(two.ip), 'netmask': str(two.netmask)}
+    if two.ip in one.network or one.ip in two.network:
+        with pytest.raises(Failure, match=f'line 1: the private network {one.network} overlaps'):
+            pool.check_public(root, str(one.netmask), public)
+    else:
+        pool.check_public(root, str(one.netmask), public)
+
+
+@pytest.mark.parametrize('netmask', ['24', '0.0.0.255', '/24'])
+def test_row_46_a_netmask_is_written_in_full(netmask):
+    with pytest.raises(Failure, match='netmask'):
+        pool.public(bridged(netmask=netmask), NOTHING)
+
+
+@pytest.mark.parametrize('name', ['compute-0.example.org', 'localhost', 'a_b.example.org', 'a.'])
+def test_row_46_names_of_frontends(name):
+    with pytest.raises(Failure, match='public_ips must be'):
+        pool.public(bridged(public_ips=f'192.0.2.10 {name}'), NOTHING)

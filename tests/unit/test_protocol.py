@@ -58,5 +58,5 @@ def test_no_engine_is_left_out():
     modules = {kind.module for kind in ENGINES}
     folder = importlib.import_module('pragma_boot.engine').__path__[0]
     with_engines = {path.stem for path in Path(folder).glob('*.py')
-                    if 'def cluster_of(self' in path.read_text(encoding='utf-8')}
+                    if 'def marked(self' in path.read_text(encoding='utf-8')}
     assert with_engines - {'protocol'} == modules

@@ -50,5 +50,5 @@ def test_completions_name_no_tool_of_their_own(shell):
     text = (ROOT / 'lib' / 'completion' / shell).read_text(encoding='utf-8')
     assert text.count('@clusters@') == 1 and text.count('@tools@') == (shell == 'bash')
     named = {name for name in names() if re.search(rf'{name}(?![\w-])', text)}
-    # They ask these two for entries and clusters.
-    assert named == {'pragma_boot', 'vc-list', 'vc-status'}
+    # They ask vc-list and vc-status for entries, clusters and nodes. vc-console takes a node.
+    assert named == {'pragma_boot', 'vc-list', 'vc-status', 'vc-console'}

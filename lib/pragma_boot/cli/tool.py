@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from .. import VERSION
-from ..system import log
+from ..system import environment, log
 from ..system.failure import FAILED, INTERRUPTED, Failure, Said, Usage, cause
 
 Main = Callable[[Sequence[str], BinaryIO | None, BinaryIO | None], int]
@@ -82,6 +82,7 @@ def run(main: Main) -> int:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        environment.prepare()
         return _status(main)
     finally:
         # A signal that arrives while Python exits does not change the status any more.
@@ -106,6 +107,11 @@ def _status(main: Main) -> int:
         _trace()
         subject = f" '{error.filename}'" if error.filename else ''
         log.warn(f'cannot use{subject}: {cause(error)}')
+        return FAILED
+    except UnicodeEncodeError as error:
+        _trace()
+        # Python decodes a path's bytes that are not UTF-8 to surrogates, which no document holds.
+        log.warn(f"'{error.object}' is not UTF-8: give the file or folder another name")
         return FAILED
     except Exception as error:    # noqa: BLE001 - a bug: one line for the user, -v for us
         _trace()

@@ -2,22 +2,19 @@
 
 Nothing here reads a file or asks a host: the caller says what is taken.
 """
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from lxml import etree
 
 from ..document import attachment
-from ..document.tree import ROLES, domain, put, text
-from ..system.failure import Failure, Shortage
+from ..document.hardware import cpus, memory
+from ..document.tree import ROLES, domain, put
+from ..system import names
+from ..system.failure import Shortage
 from ..system.settings import Settings
 from . import pool
 
-MEMORY_UNITS = {'b': 1, 'bytes': 1, 'KB': 10 ** 3, 'k': 2 ** 10, 'KiB': 2 ** 10, 'MB': 10 ** 6,
-                'M': 2 ** 20, 'MiB': 2 ** 20, 'GB': 10 ** 9, 'G': 2 ** 30, 'GiB': 2 ** 30,
-                'TB': 10 ** 12, 'T': 2 ** 40, 'TiB': 2 ** 40}
-"""Units of libvirt's <memory unit=> in bytes (formatdomain, Memory Allocation)."""
 
 class Free(NamedTuple):
     """What a host has left for new nodes: its URI, CPUs, memory in KiB."""
@@ -33,25 +30,6 @@ def pack(num_cpus: int, cpus_per_node: int) -> list[int]:
         return []
     count = -(-num_cpus // cpus_per_node)
     return [num_cpus // count + (index < num_cpus % count) for index in range(count)]
-
-
-def memory(author: etree._Element) -> int:
-    """The <memory> of an author's domain, in KiB rounded up."""
-    element = author.find('memory')
-    amount = text(element)
-    unit = element.get('unit', 'KiB') if element is not None else 'KiB'
-    if not re.fullmatch('[0-9]{1,15}', amount) or unit not in MEMORY_UNITS:
-        raise Failure(f"line {author.sourceline}: the domain's <memory> is not a number "
-                      'in a unit of libvirt')
-    return -(-int(amount) * MEMORY_UNITS[unit] // 1024)
-
-
-def cpus(author: etree._Element) -> int:
-    """The <vcpu> of an author's domain, 1 where it has none."""
-    count = text(author.find('vcpu')) or '1'
-    if not re.fullmatch('[1-9][0-9]{0,3}', count):
-        raise Failure(f"line {author.sourceline}: the domain's <vcpu> is not a number of CPUs")
-    return int(count)
 
 
 def place(nodes: list[tuple[int, int]], free: list[Free]) -> list[str] | None:
@@ -119,7 +97,10 @@ def public_interface(settings: Settings, name: str, taken: pool.Taken,
     kind, network = attachment.choose(settings, 'public_network')
     if kind.pool:
         joined = kind(port=pool.port(settings, kind.pool, taken, usable))
-        fqdn = f"{name}.{settings['search'] or 'local'}"
+        fqdn = f'{name}.{(pool.search(settings) or ["local"])[0]}'
+        if not names.PATTERN.fullmatch(fqdn):
+            settings.refuse('search', f"a domain in which '{name}' has a name of at most "
+                            '253 characters')
         return fqdn, {**dict(kind.guest), **joined.attributes()}
     public = pool.public(settings, taken)
     return public.fqdn, {'ip': public.ip, 'netmask': settings['netmask'],
@@ -153,8 +134,9 @@ def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings:
     private = private_attachment(settings, addresses[0], netmask, taken, usable)
     taken = taken._replace(ports=taken.ports | {private.port})
     fqdn, public = public_interface(settings, name, taken, usable)
+    pool.check_public(root, netmask, public)
 
-    cluster = etree.Element('cluster', name=name)
+    cluster = etree.Element('cluster', name=name, ledger=taken.identity)
     for index, ((count, size), host) in enumerate(zip(wanted, hosts, strict=True)):
         role = ROLES[index > 0]
         short = role if role == 'frontend' else f'{role}-{index - 1}'
@@ -168,7 +150,8 @@ def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings:
         card.attrib.update(private.attributes())
         if role == 'frontend':
             etree.SubElement(node, 'interface', network='public', mac=macs[-1], **public)
-    etree.SubElement(cluster, 'dns', ip=dns(settings), search=settings['search'], domain='')
+    etree.SubElement(cluster, 'dns', ip=dns(settings), search=' '.join(pool.search(settings)),
+                     domain='')
     if key:
         etree.SubElement(cluster, 'key').text = key
     return cluster

@@ -90,10 +90,9 @@ class Boot:
             for node in place.lacking(nodes):
                 raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
         for node in self._chosen:
-            engine = self._engines[node.get('host')]
-            if (self._view.domain(node) is not None
-                    and engine.cluster_of(node) != cluster(self._root).get('name')):
-                raise Failure(f"'{engine.uri}' has a domain '{domain_name(node)}' that is not ours")
+            if self._view.foreign(node):
+                raise Failure(f"'{node.get('host')}' has a domain '{domain_name(node)}' "
+                              'that is not ours')
 
     def _start(self, node: etree._Element, paused: bool) -> None:
         self._engines.storage(node, self._ledger).empty_console(node)

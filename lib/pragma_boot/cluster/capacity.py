@@ -10,8 +10,11 @@ from ..document import attachment
 from ..document.tree import domain_name
 from ..engine.protocol import Domain
 from ..engine.registry import Engines, site_uris
+from ..system.failure import Shortage
 from ..system.settings import Settings
 from .allocation import Free
+
+LOOPBACK = '127.0.0.1'
 
 
 class Capacity:
@@ -45,6 +48,28 @@ class Capacity:
                     memory - settings.size('reserved_memory') // 1024 - sum(kib for _, kib in used))
 
 
+def check_edited(known: etree._Element, root: etree._Element,
+                 documents: Iterable[etree._Element], settings: Settings) -> None:
+    """Raise Shortage where nodes were given more than their host has left, by hand.
+
+    ``known`` is the cluster's document in the ledger, one of ``documents``, and ``root`` the
+    edited one.
+    """
+    before, now = _reservations([known]), _reservations([root])
+    grown = {uri for uri, nodes in now.items()
+             for domain, asked in nodes.items()
+             if any(map(int.__gt__, asked, before[uri].get(domain, (0, 0))))}
+    if not grown:
+        return
+    name = known.find('cluster').get('name')
+    others = [other for other in documents if other.find('cluster').get('name') != name]
+    for free in Capacity(settings).free([*others, root]):
+        if free.host in grown and (free.cpus < 0 or free.memory < 0):
+            cpus, memory = max(-free.cpus, 0), max(-free.memory, 0) >> 10
+            raise Shortage(f"not enough room on '{free.host}' for the edited nodes of cluster "
+                           f"'{name}': {cpus} CPUs and {memory} MiB are missing")
+
+
 def _reservations(
         documents: Iterable[etree._Element]) -> dict[str, dict[str, tuple[int, int]]]:
     """The CPUs and memory in KiB of the nodes on each engine: {URI: {domain: (CPUs, memory)}}."""
@@ -57,11 +82,15 @@ def _reservations(
 
 
 def port_free(number: int) -> bool:
-    """Whether no process of this machine uses a port of the loopback interface now."""
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    """Whether no process of this machine uses a port of the loopback interface now.
+
+    QEMU binds a multicast socket to the group's address, not to the interface's.
+    """
+    for kind, address in ((socket.SOCK_STREAM, LOOPBACK), (socket.SOCK_DGRAM, LOOPBACK),
+                          (socket.SOCK_DGRAM, attachment.MULTICAST_GROUP)):
         with contextlib.closing(socket.socket(socket.AF_INET, kind)) as probe:
             try:
-                probe.bind(('127.0.0.1', number))
+                probe.bind((address, number))
             except OSError:
                 return False
     return True

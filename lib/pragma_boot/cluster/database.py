@@ -3,37 +3,60 @@
 The format is that of the PRAGMA sites' databases.
 """
 import os
+import re
+from collections.abc import Callable
 
-from ..system import names
+from ..system import log
 from ..system.failure import Failure, cause
 
+LABEL = '[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?'
+PATTERN = re.compile(rf'(?=.{{1,63}}\Z){LABEL}(\.{LABEL})*')
+"""Names of entries: like the names of clusters and nodes, with '_' too."""
 
-def entries(base_path: str) -> dict[str, str]:
+
+def entries(base_path: str, complain: Callable[[object], None] = log.warn) -> dict[str, str]:
     """The entries of the database below ``base_path``: {name: absolute path of its vc-in.xml}.
 
-    Raises Failure for a folder without vcdb.txt and for a line that is not an entry.
+    ``complain`` is called with a message for each line that is not an entry; the line is skipped.
+    Raises Failure for a folder without vcdb.txt.
     """
     path = os.path.join(os.path.abspath(base_path), 'vcdb.txt')
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, 'rb') as file:
             lines = file.read().splitlines()
-    except UnicodeDecodeError:
-        raise Failure(f"cannot read image database '{path}': not UTF-8 text") from None
     except OSError as error:
         raise Failure(f"cannot read image database '{path}': {cause(error)}") from None
-    found = {}
+    found: dict[str, str] = {}
     for count, line in enumerate(lines, 1):
-        line = line.split('#', 1)[0].strip()
-        if not line:
+        try:
+            name, relative = _entry(line)
+            if name in found:
+                raise Failure(f"entry '{name}' is there twice")
+        except Failure as failure:
+            complain(f'{path}:{count}: {failure}: the line is skipped')
             continue
-        name, comma, relative = (part.strip() for part in line.partition(','))
-        if not comma or not relative:
-            raise Failure(f"{path}:{count}: not a 'name,path' line: '{line}'")
-        names.checked(name, f'{path}:{count}: entry')
-        if name in found:
-            raise Failure(f"{path}:{count}: entry '{name}' is there twice")
-        found[name] = os.path.join(os.path.dirname(path), relative)
+        if name:
+            found[name] = os.path.join(os.path.dirname(path), relative)
     return found
+
+
+def _entry(line: bytes) -> tuple[str, str]:
+    """The name and the path of a line, '' and '' for a line without an entry; raises Failure."""
+    try:
+        text = line.decode().split('#', 1)[0].strip().removeprefix('\ufeff')
+    except UnicodeDecodeError:
+        raise Failure('not UTF-8 text') from None
+    if not text:
+        return '', ''
+    name, _, relative = (part.strip() for part in text.partition(','))
+    if not relative:
+        raise Failure(f"not a 'name,path' line: '{text}'")
+    if not PATTERN.fullmatch(name):
+        raise Failure(f"entry {name!r} is not a name: at most 63 letters, digits, '-', '_' and "
+                      "'.', without '-' at an end or beside a '.'")
+    if '\0' in relative:
+        raise Failure(f'path {relative!r} has a NUL character')
+    return name, relative
 
 
 def entry(base_path: str, name: str) -> str:
@@ -46,9 +69,12 @@ def entry(base_path: str, name: str) -> str:
 
 
 def name_of(base_path: str, path: str) -> str | None:
-    """The name under which the database has a vc-in.xml, None where it does not have it."""
+    """The name under which the database has a vc-in.xml, None where it does not have it.
+
+    Bad lines are not named: the caller was not asked about the database.
+    """
     try:
-        found = entries(base_path)
+        found = entries(base_path, log.detail)
     except Failure:
         return None
     real = os.path.realpath(path)

@@ -1,4 +1,6 @@
 """The disks of a cluster's nodes: made where they are missing, entered into the ledger."""
+import os
+
 from lxml import etree
 
 from ..document import tree
@@ -6,6 +8,7 @@ from ..engine.registry import Engines, engine_uri
 from ..image import staging
 from ..system.failure import Failure
 from ..system.settings import Settings
+from . import capacity
 from .ledger import Ledger
 
 
@@ -16,7 +19,8 @@ def make(root: etree._Element, settings: Settings) -> None:
     """
     nodes, name = tree.nodes(root), tree.cluster(root).get('name')
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
-    folder, _ = ledger.require(root)
+    folder, known = ledger.require(root)
+    capacity.check_edited(known, root, ledger.documents(), settings)
     for role in {node.get('role') for node in nodes}:
         staging.check(tree.image(root, role))
     storages = {uri: engines[uri].storage(ledger)
@@ -28,13 +32,20 @@ def make(root: etree._Element, settings: Settings) -> None:
             ledger.write(root)
 
     plan = engines[min(storages)].plan(root, folder, storages, publish)
-    with ledger.alone(name):
+    with staging.using(settings), ledger.alone(name):
+        # From here on nothing is removed from the folder; until now it was possible.
+        for role in {node.get('role') for node in nodes}:
+            staging.check(tree.image(root, role))
         # From the ledger's document: a disk that it has may hold a guest's own data.
         _, known = ledger.require(root)
         existing = {node.get('name'): node.find('disk') for node in tree.nodes(known)}
         for place, some in engines.by_storage(tree.nodes(known), ledger):
             for node in place.lacking(some):
-                del existing[node.get('name')]
+                disk = existing.pop(node.get('name'))
+                if disk is not None:
+                    # Its guest's data may be there: never made anew.
+                    raise Failure(f"disk '{disk.get('path')}' of node '{node.get('name')}' is "
+                                  f'missing: {_remedy(disk, folder, name)}')
         lacking = [node for node in nodes if node.get('name') not in existing]
         disks = {**existing, **plan.carry_out(lacking, settings.number('jobs'))}
         for node in nodes:
@@ -43,3 +54,13 @@ def make(root: etree._Element, settings: Settings) -> None:
             if not ledger.has(name):
                 raise Failure(f"cluster '{name}' was removed meanwhile")
             ledger.write(root)
+
+
+def _remedy(disk: etree._Element, folder: str, name: str) -> str:
+    """How to bring a disk back that a cluster's document names."""
+    old = os.path.dirname(disk.get('path'))
+    if disk.get('pool') is None and old != folder and os.path.exists(
+            os.path.join(folder, os.path.basename(disk.get('path')))):
+        return (f"the cluster was made in '{old}', and is now in '{folder}': move the temporary "
+                'directory back, disks and domains name each other by their paths')
+    return f"restore it, or remove the cluster with 'vc-clean {name}'"

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 
 from lxml import etree
 
-from ..document import tree
+from ..document import rules, tree
 from ..engine.protocol import MARK
 from ..engine.registry import engine_uri
 from ..image import overlay
-from ..system import files, names
+from ..system import files, log, names
 from ..system.failure import Failure
 from ..system.lock import exclusive
 
@@ -25,13 +25,31 @@ class Ledger:
     def __init__(self, temporary_directory: str) -> None:
         self.root = temporary_directory
         self.clusters = os.path.join(temporary_directory, 'clusters')
+        self._identity_path = os.path.join(temporary_directory, 'identity')
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the ledger's lock for the block, so that no address is given twice."""
         os.makedirs(self.clusters, exist_ok=True)
         with exclusive(os.path.join(self.root, 'lock')):
+            if not os.path.exists(self._identity_path):
+                files.write(self._identity_path, os.urandom(16).hex().encode() + b'\n')
             yield
+
+    @property
+    def identity(self) -> str:
+        """32 hexadecimal digits that tell this ledger from every other; made at the first use.
+
+        Domains, instances and volumes are marked with it. Raises Failure for a damaged file.
+        """
+        if not os.path.exists(self._identity_path):
+            with self.changing():
+                pass
+        with open(self._identity_path, encoding='ascii', errors='replace') as file:
+            identity = file.read().strip()
+        if not re.fullmatch('[0-9a-f]{32}', identity):
+            raise Failure(f"'{self._identity_path}' is not the identity of a ledger")
+        return identity
 
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Hold the lock of a cluster, on its folder: no other process makes its disks."""
@@ -67,12 +85,20 @@ class Ledger:
         return root
 
     def documents(self) -> list[etree._Element]:
-        """The documents of all complete clusters."""
-        return [root for root in map(self.document, self.names()) if root is not None]
+        """The documents of all complete clusters. A bad one is named and left out."""
+        documents = []
+        for name in self.names():
+            try:
+                documents.append(self.document(name))
+            except Failure as failure:
+                log.warn(f"cluster '{name}' is left out: {failure}")
+        return [root for root in documents if root is not None]
 
     def free_name(self, wanted: str) -> str:
         """``wanted`` as a name, with a number from 2 on where there is such a cluster."""
         wanted = re.sub(r'[.-]*\.[.-]*', '.', re.sub('[^A-Za-z0-9.-]+', '-', wanted)).lstrip('.-')
+        if names.OF_NODES.fullmatch(wanted):
+            wanted = f'vc-{wanted}'
         wanted = wanted[:LONGEST - 4].rstrip('.-') or 'cluster'
         count, name = 1, wanted
         while self.has(name):
@@ -89,7 +115,11 @@ class Ledger:
         return self.free_name(source.get('name') or folder)
 
     def write(self, root: etree._Element) -> None:
-        """Replace the document of a cluster, which must be in the ledger."""
+        """Replace the document of a cluster, which must be in the ledger.
+
+        Raises Failure for an invalid document.
+        """
+        tree.validate(root, 'document', 'the document')
         path = os.path.join(self.folder(tree.cluster(root).get('name')), 'document.xml')
         files.write(path, tree.serialize(root), 0o600)
 
@@ -161,6 +191,9 @@ class Ledger:
         if known is None:
             raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': "
                           'run vc-allocate')
+        if edit := rules.changed(known, root):
+            raise Failure(f"cluster '{name}': {edit}: it was edited too late, change it back "
+                          f"(pragma_boot(7)), or remove the cluster with 'vc-clean {name}'")
         hosts = {node.get('name'): node.get('host') for node in tree.nodes(known)}
         for node in tree.nodes(root):
             there = hosts.get(node.get('name'), '')

@@ -5,14 +5,17 @@ does not describe a pool raises Failure.
 """
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from lxml import etree
 
+from ..document.subnet import of as _subnet
+from ..document.subnet import private as private_subnet
+from ..document.subnet import usable
 from ..document.tree import text
 from ..system import names
-from ..system.failure import Failure, Shortage
+from ..system.failure import Failure, Shortage, Usage
 from ..system.settings import Settings
 
 
@@ -24,17 +27,19 @@ class Public(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What other clusters of the site have; ``subnets`` are pairs of a bridge and a subnet."""
+    """What other clusters of the ledger have; ``subnets`` are pairs of a bridge and a subnet."""
 
     macs: frozenset
     ports: frozenset
     vlans: frozenset
     publics: frozenset
     subnets: frozenset
+    identity: str
+    """The ledger's own: pools shared with other ledgers are searched from a place of its own."""
 
     @classmethod
-    def by(cls, documents: Iterable[etree._Element]) -> 'Taken':
-        """What the clusters of ``documents`` have."""
+    def by(cls, documents: Iterable[etree._Element], identity: str) -> 'Taken':
+        """What the clusters of ``documents``, of the ledger ``identity``, have."""
         cards = [card for root in documents for card in root.iterfind('cluster/node/interface')]
         return cls(
             frozenset(card.get('mac') for card in cards),
@@ -45,17 +50,27 @@ class Taken(NamedTuple):
             frozenset((card.get('bridge'), _subnet(card.get('ip'), card.get('netmask')))
                       for root in documents
                       for card in root.xpath("(cluster/node/interface[@network='private'])[1]")
-                      if card.get('bridge') and not card.get('vlan')))
+                      if card.get('bridge') and not card.get('vlan')),
+            identity)
 
 
-def _subnet(address: str, netmask: str) -> ipaddress.IPv4Network:
-    return ipaddress.IPv4Network(f'{address}/{netmask}', strict=False)
+def subnet_of(word: str) -> ipaddress.IPv4Network:
+    """The private subnet that a user names, such as 10.2.0.0/16; raises Usage."""
+    try:
+        subnet = ipaddress.IPv4Network(word)
+    except ValueError:
+        subnet = None
+    if subnet is None or '/' not in word or not 8 <= subnet.prefixlen <= 30 or not usable(subnet):
+        raise Usage('--private-network must be a subnet of /8 to /30 such as 10.2.0.0/16, '
+                    f"not '{word}'")
+    return subnet
 
 
-def _usable(subnet: ipaddress.IPv4Network) -> bool:
-    """Whether hosts can have the addresses of a subnet (RFC 6890)."""
-    return not (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local
-                or subnet.is_reserved or subnet.network_address.packed[0] == 0)
+def set_private(root: etree._Element, subnet: ipaddress.IPv4Network) -> None:
+    """Give <networks> another private subnet; the frontend has its first address."""
+    network = root.find("networks/network[@name='private']")
+    network.find('ipaddress').text = str(subnet.network_address + 1)
+    network.find('netmask').text = str(subnet.netmask)
 
 
 def private_addresses(root: etree._Element, count: int) -> tuple[str, list[str]]:
@@ -64,46 +79,62 @@ def private_addresses(root: etree._Element, count: int) -> tuple[str, list[str]]
     The frontend has the address that <networks> names. The others count down from the top of
     the subnet; its network and broadcast addresses stay free.
     """
-    network = root.find("networks/network[@name='private']")
-    address, netmask = text(network.find('ipaddress')), text(network.find('netmask'))
-    try:
-        subnet = _subnet(address, netmask)
-    except ValueError as error:
-        raise Failure(f'line {network.sourceline}: the private network is wrong: {error}') from None
+    address, subnet = private_subnet(root)
     frontend = ipaddress.IPv4Address(address)
-    # ipaddress takes 0.0.255.255 for 255.255.0.0; and a subnet of everything has every route.
-    if str(subnet.netmask) != netmask or subnet.prefixlen < 8 or not _usable(subnet):
-        raise Failure(f"line {network.sourceline}: '{address}' with netmask '{netmask}' "
-                      'is no private network')
-    if subnet.prefixlen > 30 or frontend in (subnet.network_address, subnet.broadcast_address):
-        raise Failure(f"line {network.sourceline}: '{address}' is no host's address in {subnet}")
     if count > subnet.num_addresses - 3:
         raise Shortage(f"pool 'private' ({subnet}) has {subnet.num_addresses - 3} addresses "
                        f'for compute nodes, {count} asked for')
     top = int(subnet.broadcast_address)
     chosen = (candidate for candidate in range(top - 1, int(subnet.network_address), -1)
               if candidate != int(frontend))
-    return netmask, [address] + [str(ipaddress.IPv4Address(next(chosen))) for _ in range(count)]
+    others = [str(ipaddress.IPv4Address(next(chosen))) for _ in range(count)]
+    return str(subnet.netmask), [address, *others]
+
+
+def check_public(root: etree._Element, netmask: str, public: Mapping[str, str]) -> None:
+    """Raise Failure where a public <interface>'s attributes lie in the private network.
+
+    The frontend would have two ways to each address there, and route between neither.
+    """
+    network = root.find("networks/network[@name='private']")
+    private = _subnet(text(network.find('ipaddress')), netmask)
+    outside = _subnet(public['ip'], public['netmask'])
+    if private.overlaps(outside):
+        raise Failure(f'line {network.sourceline}: the private network {private} overlaps the '
+                      f"public network {outside}, in which the frontend would have "
+                      f"'{public['ip']}': give "
+                      '<network> another <ipaddress>, or the site other public_ips')
 
 
 def check_subnet(bridge: str, address: str, netmask: str, taken: Taken) -> None:
     """Raise Shortage where a cluster on the same bridge has addresses of the same subnet."""
     subnet = _subnet(address, netmask)
-    for other, used in taken.subnets:
-        if other == bridge and used.overlaps(subnet):
+    there = [used for other, used in taken.subnets if other == bridge]
+    for used in there:
+        if used.overlaps(subnet):
+            free = next((one for one in ipaddress.IPv4Network('10.0.0.0/8').subnets(8)
+                         if one.network_address.packed[1] and not any(map(one.overlaps, there))),
+                        'SUBNET')
             raise Shortage(f"pool 'private_network' ({bridge}) has {used} in use by another "
-                           'cluster: with vlans, each cluster has a network of its own')
+                           f'cluster: use --private-network {free}, or another <ipaddress> in the '
+                           'vc-in.xml, or the setting vlans (Open vSwitch, or libvirt 11), or on '
+                           'one host private_network = socket')
 
 
 def macs(settings: Settings, taken: Taken, count: int) -> list[str]:
-    """The ``count`` lowest MACs under the site's prefix of three bytes that nobody has."""
+    """``count`` free MACs under the site's prefix of three bytes.
+
+    They begin at a number from the ledger's identity, so that two ledgers have different ones.
+    """
     prefix = settings['mac_prefix'].lower()
     if not re.fullmatch('[0-9a-f][02468ace](:[0-9a-f]{2}){2}', prefix):
         settings.refuse('mac_prefix', 'three bytes of a unicast MAC such as 52:54:00')
     found: list[str] = []
-    for number in range(1, 1 << 24):
+    start = int(taken.identity[:6], 16)
+    for offset in range(1 << 24):
         if len(found) == count:
             return found
+        number = (start + offset) % (1 << 24)
         mac = f'{prefix}:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}'
         if mac not in taken.macs:
             found.append(mac)
@@ -119,9 +150,14 @@ def _numbers(settings: Settings, key: str, least: int, most: int, example: str) 
 
 
 def port(settings: Settings, key: str, taken: Taken, usable: Callable[[int], bool]) -> int:
-    """The lowest port of the pool ``key`` that no cluster has and that is ``usable`` here now."""
+    """The first port of the pool ``key`` that no cluster has and that is ``usable`` here now.
+
+    The search begins at a place from the ledger's identity: two ledgers that allocate at the
+    same moment, before either's QEMU holds its port, rarely choose the same one.
+    """
     ports = _numbers(settings, key, 1024, 65535, '22000-22999')
-    for candidate in ports:
+    start = int(taken.identity[6:14], 16) % len(ports)
+    for candidate in [*ports[start:], *ports[:start]]:
         if candidate not in taken.ports and usable(candidate):
             return candidate
     raise Shortage(f"pool '{key}' ({settings[key]}) has no port left")
@@ -146,18 +182,35 @@ def public(settings: Settings, taken: Taken) -> Public:
     raise Shortage(f"pool 'public_ips' ({len(pool)} addresses) has no address left")
 
 
+def search(settings: Settings) -> list[str]:
+    """The search domains of the site's guests; raises Failure for what no guest takes."""
+    domains = settings['search'].split()
+    if not all(map(names.PATTERN.fullmatch, domains)):
+        settings.refuse('search', "domains with spaces between them, such as 'a.example.org "
+                        "example.org', of letters, digits and '-', without a '.' at the end")
+    return domains
+
+
 def _publics(settings: Settings) -> list[Public]:
     try:
         subnet = _subnet(settings['gateway'], settings['netmask'])
     except ValueError:
         raise Failure(f"{settings.path}: gateway and netmask must be the public network's, "
                       f"not '{settings['gateway']}' and '{settings['netmask']}'") from None
+    # ipaddress takes 24 and 0.0.0.255 for 255.255.255.0.
+    if str(subnet.netmask) != settings['netmask']:
+        settings.refuse('netmask', f"written in full, such as '{subnet.netmask}'")
     hosts = range(int(subnet.network_address) + 1, int(subnet.broadcast_address))
     pool = []
     for entry in filter(None, (part.strip() for part in settings['public_ips'].split(','))):
         ip, _, fqdn = entry.partition(' ')
+        if is_address(ip) and not fqdn.strip():
+            raise Failure(f"{settings.path}: '{ip}' of public_ips has no name for the frontend: "
+                          f"add it, as in '{ip} vc0.example.org'")
         if not is_address(ip) or not names.PATTERN.fullmatch(fqdn.strip()):
             settings.refuse('public_ips', 'pairs such as 192.0.2.10 vc0.example.org, with commas')
+        if names.OF_NODES.fullmatch(fqdn.strip()):
+            settings.refuse('public_ips', "names of frontends, not 'localhost' or 'compute-N'")
         if int(ipaddress.IPv4Address(ip)) not in hosts or ip == settings['gateway']:
             raise Failure(f"{settings.path}: '{ip}' of public_ips is no guest's address "
                           f'in {subnet}')

@@ -54,7 +54,7 @@ def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
                 time.sleep(POLL_SECONDS)
     if waiting:
         names = ', '.join(f"'{node.get('name')}'" for node in waiting)
-        failed.append(f'{names} not ready after {seconds} s')
+        failed.append(f'{names} not ready after {seconds} s{judge.silence(waiting)}')
     if failed:
         name = chosen[0].getparent().get('name')
         raise Failure(f"cluster '{name}' is not ready: {'; '.join(failed)}"
@@ -109,6 +109,18 @@ class _Judge:
         if state == RUNNING and uri not in self._sees:
             return self._by_port(node) if node.get('role') == 'frontend' else READY
         return RUNNING if state == UNKNOWN else state or FAILED
+
+    def silence(self, waiting: list) -> str:
+        """What is known of the first of the nodes that reported nothing, and the remedy."""
+        first = next((node for node in waiting if self._engines[node.get('host')].reports), None)
+        if first is None:
+            return ''
+        line = self._view.last_line(first)
+        last = f"the last line on the console of '{first.get('name')}' is {line!r}" if line else (
+            f"nothing is on the console of '{first.get('name')}'")
+        source = first.getroottree().getroot().find('source')
+        check = 'vc-check' if source is None else f"vc-check '{source.get('path')}'"
+        return f"; {last}; {check} tells whether its image can be a node"
 
     def _by_port(self, node: etree._Element) -> str | None:
         """READY if the ssh port of a frontend answers, else RUNNING; None without an address."""

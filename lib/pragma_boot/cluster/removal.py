@@ -26,7 +26,7 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
         uris = to_clear(needed, settings)
         for uri in sorted(needed - uris):
             log.warn(f"'{uri}' is not one of the site's hosts any more: what is on it stays there")
-    answers = engines.ask(uris, lambda engine: engine.clear(name))
+    answers = engines.ask(uris, lambda engine: engine.clear(name, ledger.identity))
     for uri, answer in answers.items():
         if not isinstance(answer, Failure):
             if answer:

@@ -41,6 +41,15 @@ class View:
 
     def domain(self, node: etree._Element) -> Domain | None:
         """The node's Domain; None where its engine knows of none, or does not answer."""
+        return None if self.foreign(node) else self._named(node)
+
+    def foreign(self, node: etree._Element) -> bool:
+        """Whether a domain that is not ours has the name of the node's."""
+        domain = self._named(node)
+        return domain is not None and not self._engines[node.get('host')].marked(node, domain)
+
+    def _named(self, node: etree._Element) -> Domain | None:
+        """The Domain that has the name of the node's, whoever made it."""
         domains = self._domains[engine_uri(node.get('host'))]
         return None if isinstance(domains, Failure) else domains.get(domain_name(node))
 
@@ -56,6 +65,10 @@ class View:
     def reports(self, node: etree._Element) -> dict[str, str]:
         """What a running node's guest reported since it was started: {'ready': '', …}."""
         return console.reports(self._consoles.get(node, b''))
+
+    def last_line(self, node: etree._Element) -> str:
+        """The last line on a running node's console, '' for none."""
+        return console.last_line(self._consoles.get(node, b''))
 
     def state(self, node: etree._Element) -> str | None:
         """A node's state; None for a node that its engine does not know.

@@ -1,16 +1,22 @@
 """What of an author's <domain> is carried over, and what is refused; the rest is dropped.
 
-vc-in.xml(5) has the same two tables. ``permitted`` is all that a node's domain is built from.
+What a guest would notice is carried over or refused. vc-in.xml(5) has the same two tables.
+``permitted`` is all that a node's domain is built from; document.hardware reads its elements.
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from lxml import etree
 
 from ..system.failure import Failure
+from . import hardware
+from .hardware import AGENT
 from .tree import text
+
+ENGINES = tuple('kvm qemu kqemu hvf'.split())    # noqa: SIM905
+"""Types of an author's <domain> whose guests find the hardware of QEMU."""
 
 FEATURES = ('acpi', 'apic', 'pae')
 MACHINES = ('q35', 'pc')
@@ -18,7 +24,14 @@ CLOCKS = ('utc', 'localtime')
 DISK_BUSES = {'ide': 'hda', 'sata': 'sda', 'scsi': 'sda', 'virtio': 'vda'}
 """Buses of the disk, with the name of the first disk on each."""
 
-CARDS = {'virtio': 'virtio-net-pci', 'e1000': 'e1000', 'e1000e': 'e1000e', 'rtl8139': 'rtl8139'}
+VIRTIO = ('virtio', 'virtio-transitional', 'virtio-non-transitional')
+
+SCSI_CONTROLLERS = ('lsilogic', 'lsisas1068', 'lsisas1078', 'vmpvscsi', 'virtio-scsi',
+                    *VIRTIO[1:])
+
+CARDS = {'virtio': 'virtio-net-pci', 'virtio-transitional': 'virtio-net-pci-transitional',
+         'virtio-non-transitional': 'virtio-net-pci-non-transitional',
+         'e1000': 'e1000', 'e1000e': 'e1000e', 'rtl8139': 'rtl8139'}
 """Models of network interfaces: the names of libvirt and of QEMU."""
 
 TEXT = '#text'
@@ -26,8 +39,8 @@ TEXT = '#text'
 Rules = Mapping[str, Collection[str] | None]
 """The attributes of one element that are carried over, and TEXT for its text.
 
-Each has the values that are permitted, or None for any value, which is checked where it is used. A
-value may also contain a permitted one as a word: pc-q35-7.2 is q35, virtio-transitional is virtio.
+Each has the values that are permitted; a domain with another value is refused. None permits any
+value, which libvirt's schema checks.
 """
 
 
@@ -42,19 +55,42 @@ ALLOWED = (
     Group('the memory and CPUs that the image needs',
           {'memory': {TEXT: None, 'unit': None}, 'vcpu': {TEXT: None}}),
     Group('the machine type that the guest was installed on',
-          {'os': {}, 'os/type': {'machine': MACHINES}, 'features': {},
-           **{f'features/{flag}': {} for flag in FEATURES}}),
+          {'os': {}, 'os/type': {TEXT: ('hvm',), 'arch': ('x86_64',), 'machine': MACHINES},
+           'features': {}, **{f'features/{flag}': {} for flag in FEATURES}}),
     Group('the time base that the guest expects of the hardware clock',
           {'clock': {'offset': CLOCKS}}),
-    Group("the disk bus that the guest's boot loader and fstab depend on",
-          {'devices': {}, 'devices/disk': {}, 'devices/disk/target': {'bus': tuple(DISK_BUSES)}}),
+    Group("the disk that the guest's boot loader and fstab depend on",
+          {'devices': {}, 'devices/disk': {'model': VIRTIO},
+           'devices/disk/target': {'bus': tuple(DISK_BUSES)},
+           **{f'devices/disk/{tag}': {TEXT: None}
+              for tag in ('serial', 'wwn', 'vendor', 'product')},
+           'devices/disk/blockio': {'logical_block_size': ('512',), 'physical_block_size': None},
+           'devices/controller': {'type': ('scsi',), 'model': SCSI_CONTROLLERS}}),
     Group('the models of network interfaces that the guest has drivers for',
           {'devices/interface': {}, 'devices/interface/model': {'type': tuple(CARDS)}}),
+    Group('the channel of the guest agent',
+          {'devices/channel': {}, 'devices/channel/target': {'name': (AGENT,)}}),
 )
+
+READ: Mapping[tuple[str, str], Callable[[etree._Element], str | None]] = {
+    ('os/type', 'machine'): hardware.machine,
+    ('clock', 'offset'): hardware.clock_offset,
+    ('devices/disk/target', 'bus'): hardware.bus,
+    ('devices/controller', 'model'): hardware.controller_model,
+}
+"""How a value is read that is not simply the attribute."""
+
+KEPT: Mapping[str, Callable[[etree._Element], bool]] = {
+    'devices/disk': hardware.is_disk,
+    'devices/controller': hardware.serves_the_disk,
+    'devices/channel': hardware.is_agent,
+}
+"""Which of several elements of a path are carried over."""
 
 REPLACED = frozenset((
     'name', 'uuid', 'os/boot', 'devices/disk/driver', 'devices/disk/source', 'devices/disk@type',
-    'devices/disk@device', 'devices/disk/target@dev'))
+    'devices/disk@device', 'devices/disk/target@dev', 'devices/controller@index',
+    'devices/channel@type', 'devices/channel/target@type'))
 """What each node's domain has of its own: that the author's is dropped is not reported."""
 
 RULES = {path: rules for group in ALLOWED for path, rules in group.elements.items()}
@@ -72,37 +108,55 @@ PROGRAM = 'runs a program of the host'
 SCRIPT = 'runs a script of the host'
 COMMAND = "adds to QEMU's command line"
 IMAGE = 'adds a file to the image'
+UEFI = 'needs UEFI, which is not supported yet'
+MEDIUM = 'has a medium, which nodes do not get: eject it'
 
 SERIAL = ('serial', 'parallel', 'console', 'channel')
 OTHER_RANDOM = (".//rng/backend[@model='random'][starts-with(normalize-space(), '/') "
                 "and not(normalize-space()='/dev/random') "
-                "and not(normalize-space()='/dev/urandom')]")
-BACKENDS = _types('file', 'dev', 'pipe', 'unix', 'tcp', 'udp', 'spiceport', 'nmdm')
+                "and not(normalize-space()='/dev/urandom') "
+                "and not(normalize-space()='/dev/hwrng')]")
+BACKENDS = ('file', 'dev', 'pipe', 'unix', 'tcp', 'udp', 'nmdm')
+REACHES = 'reaches a file or port of the host'
+OTHER_SOCKET = (".//channel[@type='unix']/source[@path][not(contains(@path, '/libvirt/qemu/')) "
+                "or contains(@path, '/../')]")
+"""A socket that is not one that libvirt makes for a guest's agent."""
+EFI_NAMES = ' or '.join(f"contains(translate(., 'OVMFEDKUI', 'ovmfedkui'), '{word}')"
+                        for word in ('ovmf', 'edk2', 'efi'))
 
 REFUSED = (
     ('.//filesystem', 'shares a folder of the host'),
-    ('.//hostdev', DEVICE), ('.//redirdev', DEVICE), ('.//smartcard', DEVICE), ('.//vsock', DEVICE),
+    ('.//hostdev', DEVICE), ('.//vsock', DEVICE),
+    (".//redirdev[not(@type='spicevmc')]", DEVICE),
+    (".//smartcard[not(@type='spicevmc')]", DEVICE),
     ('.//tpm/backend' + _types('passthrough', 'external'), DEVICE),
     ('.//input' + _types('passthrough', 'evdev'), DEVICE),
-    ('.//interface' + _types('direct', 'hostdev', 'vdpa', 'ethernet'), DEVICE),
     ('.//audio' + _types('file', 'oss', 'alsa'), DEVICE),
-    ('.//interface' + _types('vhostuser', 'server', 'client', 'udp', 'mcast'), SOCKET),
     (".//rng/backend[@model='egd']", SOCKET),
     ('.//graphics[@socket]', SOCKET), ('.//graphics/listen' + _types('socket'), SOCKET),
     ('.//graphics/gl[@rendernode]', DEVICE),
-    *((f'.//{kind}{BACKENDS}', 'reaches a file or port of the host') for kind in SERIAL),
+    *((f'.//{kind}' + _types(*BACKENDS), REACHES) for kind in SERIAL if kind != 'channel'),
+    ('.//channel' + _types(*(kind for kind in BACKENDS if kind != 'unix')), REACHES),
+    (OTHER_SOCKET, REACHES),
     *((f'.//{kind}/log', FILE) for kind in SERIAL),
     ('.//shmem', MEMORY), ('.//memoryBacking/source' + _types('file'), MEMORY),
     ('.//memory/source/path', MEMORY),
     *((f'os/{kind}', 'boots a file of the host')
-      for kind in ('kernel', 'initrd', 'dtb', 'loader', 'nvram')),
+      for kind in ('kernel', 'initrd', 'dtb')),
+    ("os[@firmware][not(@firmware='bios')]", UEFI), ("os/loader[@type='pflash']", UEFI),
+    ("os/loader[@secure='yes']", UEFI), (f'os/loader[{EFI_NAMES}]', UEFI), ('os/nvram', UEFI),
+    (("devices/disk[@device='cdrom' or @device='floppy']"
+     "[source/@*[string() and not(name()='index' or name()='startupPolicy')]]"), MEDIUM),
     ('os/acpi/table', FILE), ('.//sysinfo/entry[@file]', FILE),
     (OTHER_RANDOM, FILE),
     ('.//disk/mirror', IMAGE), ('.//backingStore[*]', IMAGE),
     ('bootloader', PROGRAM), ('.//interface/script', SCRIPT), ('.//interface/downscript', SCRIPT),
     ("*[namespace-uri()='http://libvirt.org/schemas/domain/qemu/1.0']", COMMAND),
 )
-"""Elements that reach into the host, an XPath from <domain> each, with what they do."""
+"""Elements that reach into the host, or that a node cannot have, with what they do.
+
+An XPath from <domain> each.
+"""
 
 
 def refuse(author: etree._Element, role: str) -> None:
@@ -115,34 +169,59 @@ def refuse(author: etree._Element, role: str) -> None:
 
 
 def permitted(author: etree._Element) -> etree._Element:
-    """A new <domain> with those parts of an author's that are ALLOWED."""
+    """A new <domain> with those parts of an author's that are ALLOWED, at the author's lines.
+
+    Raises Failure, with the line, for a value that a node cannot have.
+    """
+    kind = author.get('type', ENGINES[0])
+    if kind not in ENGINES:
+        raise _refusal(author, 'type', kind, ENGINES)
     top = etree.Element('domain')
+    top.sourceline = author.sourceline
     _carry(author, top, '')
+    for disk in top.findall('devices/disk'):
+        hardware.check_disk(disk, top.xpath('string(os/type/@machine)'))
     return top
+
+
+def _carried(child: etree._Element, path: str) -> bool:
+    return path in RULES and (path not in KEPT or KEPT[path](child))
 
 
 def _carry(old: etree._Element, new: etree._Element, above: str) -> None:
     for child in old.iterchildren(etree.Element):
         path = above + child.tag
-        if path in RULES:
-            copy = etree.SubElement(new, child.tag)
-            for name in RULES[path]:
-                value = _permitted_value(child, path, name)
-                if value is not None and name == TEXT:
-                    copy.text = value
-                elif value is not None:
-                    copy.set(name, value)
-            _carry(child, copy, f'{path}/')
+        if not _carried(child, path):
+            continue
+        copy = etree.SubElement(new, child.tag)
+        copy.sourceline = child.sourceline
+        for name in RULES[path]:
+            value = _value(child, path, name)
+            if value is not None and name == TEXT:
+                copy.text = value
+            elif value is not None:
+                copy.set(name, value)
+        _carry(child, copy, f'{path}/')
+        if path == 'devices/interface':
+            hardware.complete_interface(child, copy)
 
 
-def _permitted_value(element: etree._Element, path: str, name: str) -> str | None:
+def _value(element: etree._Element, path: str, name: str) -> str | None:
     """The value of an attribute, or of the text, that is carried over; None for no value."""
-    value = text(element) if name == TEXT else element.get(name)
+    if (path, name) in READ:
+        value = READ[path, name](element)
+    else:
+        value = text(element) if name == TEXT else element.get(name)
     values = RULES[path][name]
-    if value is None or values is None:
-        return value
-    words = value.split('-')
-    return next((one for one in values if one in words), None)
+    if value is not None and values is not None and value not in values:
+        raise _refusal(element, name, value, values)
+    return value
+
+
+def _refusal(element: etree._Element, name: str, value: str, values: Collection[str]) -> Failure:
+    what = f"<{element.tag}> '{value}'" if name == TEXT else f"<{element.tag} {name}='{value}'>"
+    return Failure(f"line {element.sourceline}: {what} is refused: "
+                   f"{'it' if name == TEXT else name} may be {' or '.join(values)}")
 
 
 def dropped(author: etree._Element, above: str = '') -> list[str]:
@@ -152,10 +231,14 @@ def dropped(author: etree._Element, above: str = '') -> list[str]:
         path = above + etree.QName(child).localname
         if path in REPLACED:
             continue
-        if child.tag == path.rsplit('/', 1)[-1] and path in RULES:
+        if child.tag == path.rsplit('/', 1)[-1] and _carried(child, path):
             found |= {f'{path}@{name}' for name in map(str, child.attrib)
-                      if name not in RULES[path] or _permitted_value(child, path, name) is None}
+                      if name not in RULES[path]}
             found |= set(dropped(child, f'{path}/'))
+        elif path in KEPT:
+            kind = next((f"[@{name}='{child.get(name)}']" for name in ('device', 'type')
+                         if child.get(name)), '')
+            found.add(path + kind)
         else:
             found.add(path)
     return sorted(found - REPLACED)

@@ -1,6 +1,7 @@
 """Requirements of images and vc-in.xml files: vc-stage enforces them, vc-check reports on each."""
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,14 +29,19 @@ class Unseen(Failure):
     """A requirement that we cannot check."""
 
 
+class Doubt(Failure):
+    """A requirement that is met, with something that the author should know."""
+
+
 def insist(requirements: Iterable[Requirement], subject: object) -> None:
     """Check requirements of ``subject`` in order; raises Failure for the first that is not met."""
     for requirement in requirements:
-        requirement.look(subject)
+        with contextlib.suppress(Doubt):
+            requirement.look(subject)
 
 
 class Finding(NamedTuple):
-    """The outcome of one requirement: ``result`` is 'ok', 'failed' or 'unseen'."""
+    """The outcome of one requirement: ``result`` is 'ok', 'warning', 'failed' or 'unseen'."""
 
     result: str
     of: str
@@ -45,7 +51,7 @@ class Finding(NamedTuple):
 class Checklist:
     """Findings in order."""
 
-    SIGNS: ClassVar = {'ok': 'ok', 'failed': 'FAIL', 'unseen': '--'}
+    SIGNS: ClassVar = {'ok': 'ok', 'warning': 'warn', 'failed': 'FAIL', 'unseen': '--'}
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
@@ -63,9 +69,10 @@ class Checklist:
                 text = f'{failure}: {remedy}' if remedy else str(failure)
                 for long, short in (names or {}).items():
                     text = text.removeprefix(f'{long}: ').replace(long, short)
-                unseen = isinstance(failure, Unseen)
-                self.findings.append(Finding('unseen' if unseen else 'failed', of, text))
-                if vital:
+                result = ('unseen' if isinstance(failure, Unseen) else
+                          'warning' if isinstance(failure, Doubt) else 'failed')
+                self.findings.append(Finding(result, of, text))
+                if vital and result != 'warning':
                     self.skip(of, [one.title for one in requirements[count:]])
                     return False
         return True
@@ -76,8 +83,8 @@ class Checklist:
 
     @property
     def passed(self) -> bool:
-        """Whether all requirements were checked and are met."""
-        return all(finding.result == 'ok' for finding in self.findings)
+        """Whether all requirements were checked and are met, warnings included."""
+        return all(finding.result in ('ok', 'warning') for finding in self.findings)
 
     def text(self) -> str:
         """The findings, a line each."""

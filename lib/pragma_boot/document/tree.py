@@ -10,6 +10,7 @@ from lxml import etree
 
 from ..system import streams
 from ..system.failure import Failure, cause
+from . import rules
 
 SCHEMAS = os.path.join(os.path.dirname(__file__), 'schema')
 ROLES = ('frontend', 'compute')
@@ -52,11 +53,19 @@ def rules_of(path: str) -> etree.RelaxNG:
 
 
 def validate(root: etree._Element, schema: str, subject: str) -> None:
-    """Check a tree against one of our RELAX NG schemas; raises Failure with line and reason."""
-    rules = rules_of(os.path.join(SCHEMAS, f'{schema}.rng'))
-    if not rules.validate(root.getroottree()):
-        error = rules.error_log[0]
-        raise Failure(f'{subject} line {error.line} is not valid: {error.message}')
+    """Check a tree against one of our RELAX NG schemas, and a document by document.rules.
+
+    Raises Failure with the line of the element, the attribute, its value and what is allowed.
+    """
+    grammar = rules_of(os.path.join(SCHEMAS, f'{schema}.rng'))
+    fault = None
+    if not grammar.validate(root.getroottree()):
+        error = grammar.error_log[0]
+        fault = rules.explain(root, schema) or (error.line, error.message)
+    elif schema == 'document':
+        fault = rules.check(root)
+    if fault:
+        raise Failure(f'{subject} line {fault[0]} is not valid: {fault[1]}')
 
 
 def read_file(path: str, schema: str = 'document') -> etree._Element:
@@ -117,7 +126,8 @@ def domain(root: etree._Element, role: str) -> etree._Element:
 
 def image_file(root: etree._Element, role: str) -> str:
     """The path of the author's image for a role; raises Failure where the document has none."""
-    path = domain(root, role).xpath('string(devices/disk/source/@file)')
+    path = domain(root, role).xpath(
+        "string(devices/disk[not(@device) or @device='disk']/source/@file)")
     if not os.path.isabs(path):
         raise Failure(f'the document has no image file for a {role}: run vc-parse')
     return path
@@ -165,6 +175,14 @@ def frontend(root: etree._Element) -> etree._Element:
 def domain_name(node: etree._Element) -> str:
     """The name of a node's domain: the name of its cluster, '-', and the name of the node."""
     return f"{node.getparent().get('name')}-{node.get('name')}"
+
+
+def domain_uuid(node: etree._Element) -> str:
+    """The UUID of a node's domain: the same at every boot, and another in every other ledger."""
+    import uuid
+    ledger = node.getparent().get('ledger', '')
+    identity = f"{ledger}/{domain_name(node)}/{node.find('interface').get('mac')}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, identity.removeprefix('/')))
 
 
 def host_name(node: etree._Element) -> str:

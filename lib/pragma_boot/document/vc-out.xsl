@@ -4,7 +4,8 @@
      PRAGMA's guests have parsers of two generations. The older ones read frontend/public,
      frontend/private, compute/node and compute/private. The newer ones read name, fqdn and gw of
      the node's own element, and ip, netmask and mac of its children. A guest is a compute node if
-     there is a compute/private. -->
+     there is a compute/private. Rocks reads a node's interfaces from the children of
+     compute/node. -->
 <xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
   <xsl:output method="xml" omit-xml-declaration="yes" indent="yes" encoding="UTF-8"/>
 
@@ -13,6 +14,8 @@
   <xsl:variable name="cluster" select="/vc/cluster"/>
   <xsl:variable name="self" select="$cluster/node[@name = $node]"/>
   <xsl:variable name="frontend" select="$cluster/node[@role = 'frontend']"/>
+  <!-- what the guest's hostname -s says -->
+  <xsl:variable name="short" select="substring-before(concat($frontend/@fqdn, '.'), '.')"/>
   <xsl:variable name="public" select="$frontend/interface[@network = 'public']"/>
   <xsl:variable name="private" select="$self/interface[@network = 'private']"/>
 
@@ -20,15 +23,17 @@
     <vc>
       <xsl:choose>
         <xsl:when test="$self/@role = 'frontend'">
-          <frontend name="{$self/@name}" fqdn="{$self/@fqdn}" gw="{$public/@gw}">
-            <public name="{$self/@name}" fqdn="{$self/@fqdn}" ip="{$public/@ip}"
+          <frontend name="{$short}" fqdn="{$self/@fqdn}" gw="{$public/@gw}">
+            <public name="{$short}" fqdn="{$self/@fqdn}" ip="{$public/@ip}"
                     netmask="{$public/@netmask}" gw="{$public/@gw}" mac="{$public/@mac}"/>
             <private ip="{$private/@ip}" netmask="{$private/@netmask}" mac="{$private/@mac}"/>
           </frontend>
           <compute count="{count($cluster/node[@role = 'compute'])}">
             <xsl:for-each select="$cluster/node[@role = 'compute']">
               <xsl:variable name="own" select="interface[@network = 'private']"/>
-              <node name="{@name}" mac="{$own/@mac}" ip="{$own/@ip}" cpus="{@cpus}"/>
+              <node name="{@name}" mac="{$own/@mac}" ip="{$own/@ip}" cpus="{@cpus}">
+                <private ip="{$own/@ip}" netmask="{$own/@netmask}" mac="{$own/@mac}"/>
+              </node>
             </xsl:for-each>
           </compute>
         </xsl:when>

@@ -3,28 +3,30 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 from typing import NamedTuple
 
 from lxml import etree
 
 from ..system.failure import Failure, cause
-from . import permit
+from ..system.settings import Settings
+from . import hardware, libvirt_schema, permit, subnet
 from .requirement import Requirement, insist
-from .tree import ROLES, put, rules_of
-
-LIBVIRT_SCHEMA = '/usr/share/libvirt/schemas/domain.rng'
+from .tree import ROLES, put
 
 INTERFACES = {'frontend': 2, 'compute': 1}
 
 
-def resolve(root: etree._Element, base: str, path: str, name: str | None = None) -> etree._Element:
+def resolve(root: etree._Element, base: str, path: str, settings: Settings,
+            name: str | None = None) -> etree._Element:
     """Add <source> and make the path of each image absolute; returns ``root``.
 
     ``base`` is the folder of the vc-in.xml ``path``, ``name`` its name in the database. Raises
-    Failure for what is unsafe or cannot be a cluster. A document that was parsed before is checked
-    again and stays as it is.
+    Failure for what is unsafe or cannot be a cluster of the site. A document that was parsed
+    before is checked again and stays as it is.
     """
     parsed = root.find('source') is not None
+    subnet.check(root, settings)
     for role in ROLES:
         found = root.find(f'{role}/domain')
         if found is not None:
@@ -34,6 +36,25 @@ def resolve(root: etree._Element, base: str, path: str, name: str | None = None)
         if name:
             source.set('name', name)
     return root
+
+
+def unknown(root: etree._Element) -> list[str]:
+    """A message for each element of the authors' <domain>s that libvirt does not know."""
+    return [f'line {element.sourceline}: {_unknown(element)} of the {role} is dropped: '
+            'libvirt does not know it'
+            for role in ROLES for author in root.findall(f'{role}/domain')
+            for element in libvirt_schema.unknown(author)]
+
+
+def dropped(root: etree._Element, roles: Collection[str] = ROLES) -> list[str]:
+    """A message for each part of the authors' <domain>s that is not carried over."""
+    return [f"not carried over from the {role}'s <domain>: {path}"
+            for role in roles for author in root.findall(f'{role}/domain')
+            for path in permit.dropped(author)]
+
+
+def _unknown(element: etree._Element) -> str:
+    return f'<{etree.QName(element).localname}>'
 
 
 class Author(NamedTuple):
@@ -65,17 +86,22 @@ def _interfaces(author: Author) -> str:
             'one network interface, private')
 
 
+def disks(domain: etree._Element) -> list[etree._Element]:
+    """The disks of a <domain>, without CD-ROM and floppy drives."""
+    return [disk for disk in domain.findall('devices/disk') if hardware.is_disk(disk)]
+
+
 def _disk(author: Author) -> str:
-    disks = author.domain.findall('devices/disk')
-    if len(disks) != 1:
-        raise Failure(f'line {author.domain.sourceline}: the {author.role} has {len(disks)} disks, '
+    there = disks(author.domain)
+    if len(there) != 1:
+        raise Failure(f'line {author.domain.sourceline}: the {author.role} has {len(there)} disks, '
                       'not one')
-    disk = disks[0]
-    source, driver = disk.find('source'), disk.find('driver')
+    disk = there[0]
+    sources, driver = disk.findall('source'), disk.find('driver')
     if (disk.get('type') != 'file' or disk.get('device', 'disk') != 'disk'
-            or source is None or not source.get('file')):
+            or len(sources) != 1 or not sources[0].get('file')):
         raise Failure(f"line {disk.sourceline}: the {author.role}'s disk is not a "
-                      "<disk type='file' device='disk'> with a <source file=…>")
+                      "<disk type='file' device='disk'> with one <source file=…>")
     if driver is not None and driver.get('type', 'raw') != 'raw':
         raise Failure(f"line {disk.sourceline}: the {author.role}'s disk is "
                       f"'{driver.get('type')}': an image must be raw, or raw in .gz")
@@ -84,7 +110,7 @@ def _disk(author: Author) -> str:
 
 def _image(author: Author) -> str:
     """Make the path of the image absolute in the document."""
-    source = author.domain.find('devices/disk/source')
+    source = disks(author.domain)[0].find('source')
     source.set('file', _image_path(source.get('file'), author))
     return f"its image is there: '{os.path.basename(source.get('file'))}'"
 
@@ -111,25 +137,35 @@ def _image_path(file: str, author: Author) -> str:
     return os.path.normpath(path)
 
 
+def _hardware(author: Author) -> str:
+    permit.permitted(author.domain)
+    return 'a node can have the hardware of the domain'
+
+
+def _size(author: Author) -> str:
+    kib, cpus = hardware.memory(author.domain), hardware.cpus(author.domain)
+    return f"{kib >> 10} MiB of memory, {cpus} CPU{'s' * (cpus > 1)}"
+
+
 def _valid(author: Author) -> str:
-    """Check a <domain> against libvirt's own schema, where libvirt is installed."""
-    if not os.path.exists(LIBVIRT_SCHEMA):
+    """Check what is carried over against libvirt's own schema, where libvirt is installed."""
+    if not libvirt_schema.installed():
         return 'the domain is not checked by libvirt, which is not installed'
-    rules = rules_of(LIBVIRT_SCHEMA)
-    alone = etree.fromstring(etree.tostring(author.domain, with_tail=False)).getroottree()
-    if not rules.validate(alone):
-        error = rules.error_log[0]
-        raise Failure(f'line {author.domain.sourceline + max(error.line, 1) - 1}: '
-                      f"the {author.role}'s <domain> is not valid for libvirt: {error.message}")
-    return 'the domain is valid for libvirt'
+    libvirt_schema.check(permit.permitted(author.domain))
+    unknown = [f'line {element.sourceline}: {_unknown(element)}'
+               for element in libvirt_schema.unknown(author.domain)]
+    return ('what is carried over of the domain is valid for libvirt'
+            + (f"; dropped, as libvirt does not know it: {', '.join(unknown)}" if unknown else ''))
 
 
 REQUIREMENTS = (
     Requirement('nothing of the domain reaches into the host', _harmless,
-                'remove it (vc-in.xml(5))', vital=False),
+                'change or remove it (vc-in.xml(5))', vital=False),
+    Requirement('memory and CPUs', _size, vital=False),
     Requirement('network interfaces', _interfaces, vital=False),
     Requirement('one disk, raw', _disk),
     Requirement('its image is there', _image),
+    Requirement('a node can have the hardware of the domain', _hardware),
     Requirement('the domain is valid for libvirt', _valid, vital=False),
 )
 """What each role's <domain> must be; their subject is an Author."""

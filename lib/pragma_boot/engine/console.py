@@ -79,3 +79,18 @@ class Tail:
 def reports(data: bytes) -> dict[str, str]:
     """What a guest reported on its console: {'ready': '', 'failed': reason, 'hostkey': key}."""
     return {word.decode(): rest.decode(errors='replace') for word, rest in LINE.findall(data)}
+
+
+CONTROL = re.compile(r'\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]')
+"""Escape sequences and control characters, but for tabs and the ends of lines."""
+
+LONGEST = 120
+"""Characters of a line of a console in a message."""
+
+
+def last_line(data: bytes) -> str:
+    """The last line of a console log that has text, as a terminal would show it; '' for none."""
+    text = CONTROL.sub('', data[-8192:].decode(errors='replace')).replace('\r', '\n')
+    lines = [line.strip() for line in text.split('\n') if line.strip()]
+    line = ' '.join(lines[-1].split()) if lines else ''
+    return line if len(line) <= LONGEST else f'{line[:LONGEST]}…'

@@ -6,9 +6,9 @@ address, bridge or device of the author's reaches the host.
 from lxml import etree
 
 from ..document import attachment
-from ..document.permit import CARDS, DISK_BUSES, FEATURES, permitted
+from ..document.permit import AGENT, CARDS, DISK_BUSES, FEATURES, permitted
 from ..document.tree import domain as author_of
-from ..document.tree import domain_name, image
+from ..document.tree import domain_name, domain_uuid, image
 from . import session
 
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
@@ -27,20 +27,17 @@ def build(root: etree._Element, node: etree._Element, acceleration: str, console
     ``acceleration`` is 'kvm' or 'tcg'. ``console`` is the path of the console log. ``started`` goes
     into the metadata, in seconds since the epoch.
     """
-    import uuid
     author = permitted(author_of(root, node.get('role')))
     machine = author.xpath('string(os/type/@machine)') or 'pc'
     interfaces = node.findall('interface')
     domain = etree.Element('domain', type='kvm' if acceleration == 'kvm' else 'qemu',
                            nsmap={'qemu': QEMU})
     _add(domain, 'name', domain_name(node))
-    # As unique as the MAC is in the site, and the same at every boot.
-    identity = f"{domain_name(node)}/{interfaces[0].get('mac')}"
-    _add(domain, 'uuid', str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
+    _add(domain, 'uuid', domain_uuid(node))
     metadata = etree.SubElement(domain, 'metadata')
     etree.SubElement(metadata, f'{{{METADATA}}}node', nsmap={'pragma': METADATA},
                      cluster=node.getparent().get('name'), name=node.get('name'),
-                     started=str(int(started)))
+                     ledger=node.getparent().get('ledger', ''), started=str(int(started)))
     _add(domain, 'memory', node.get('memory'), unit='KiB')
     _add(domain, 'vcpu', node.get('cpus'))
     system = etree.SubElement(domain, 'os')
@@ -69,7 +66,8 @@ def _add(parent: etree._Element, tag: str, content: str, **attributes: str) -> e
 
 def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Element,
                  author: etree._Element, console: str) -> None:
-    disk = etree.SubElement(devices, 'disk', type='file', device='disk')
+    authors = author.find('devices/disk')
+    disk = etree.SubElement(devices, 'disk', type='file', device='disk', **authors.attrib)
     etree.SubElement(disk, 'driver', name='qemu', type='qcow2')
     etree.SubElement(disk, 'source', file=node.find('disk').get('path'))
     # The format is stated, not probed: a guest may write a qcow2 header into its disk.
@@ -81,10 +79,21 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
         # All nodes share the staged image: libvirt must not give it to QEMU's user.
         etree.SubElement(source, 'seclabel', model='dac', relabel='no')
     etree.SubElement(backing, 'backingStore')
-    bus = author.xpath('string(devices/disk/target/@bus)') or 'virtio'
+    bus = authors.find('target').get('bus')
     etree.SubElement(disk, 'target', dev=DISK_BUSES[bus], bus=bus)
-    if bus == 'scsi':
-        etree.SubElement(devices, 'controller', type='scsi', model='virtio-scsi')
+    for element in authors:
+        if element.tag != 'target':
+            _add(disk, element.tag, element.text, **element.attrib)
+    controller = author.find('devices/controller')
+    if controller is not None:
+        # Without a model, or without the element, libvirt chooses the same as for the author.
+        etree.SubElement(devices, 'controller', **controller.attrib)
+    if author.find('devices/channel') is not None:
+        channel = etree.SubElement(devices, 'channel', type='unix')
+        if node.get('host') == session.URI:
+            etree.SubElement(channel, 'source', mode='bind',
+                             path=session.agent_socket(domain_uuid(node)))
+        etree.SubElement(channel, 'target', type='virtio', name=AGENT)
     etree.SubElement(devices, 'controller', type='usb', model='none')
     serial = etree.SubElement(devices, 'serial', type='file')
     etree.SubElement(serial, 'source', path=console, append='on')
@@ -104,7 +113,7 @@ def _add_interfaces(domain: etree._Element, author: etree._Element,
               for interface in author.findall('devices/interface')]
     arguments = []
     for index, interface in enumerate(interfaces):
-        model = next(iter(models[index:index + 1]), '') or 'virtio'
+        model = models[index]
         slot = f'{FIRST_SLOT + index:#x}'
         joined = attachment.of(interface)
         if joined.backend():

@@ -136,9 +136,9 @@ class External:
                               f"of the cluster and one of {', '.join(STATES)}")
             yield words[0], words[1]
 
-    def cluster_of(self, node: etree._Element) -> str | None:
-        """The node's own cluster: only the driver knows whose its machines are."""
-        return node.getparent().get('name')
+    def marked(self, node: etree._Element, domain: Domain) -> bool:
+        """True: only the driver knows whose its machines are."""
+        return True
 
     def started(self, node: etree._Element) -> int:
         """The epoch: a driver does not show it."""
@@ -181,7 +181,7 @@ class External:
         """Raises Failure: the contract has no executable that stops a node at once."""
         raise Failure(f"node '{node.get('name')}' still runs: its driver did not shut it down")
 
-    def clear(self, cluster: str) -> list:
+    def clear(self, cluster: str, ledger: str) -> list:
         """Remove all machines of a cluster by the driver's ``clean``."""
         self._call('clean', cluster)
         return [cluster]

@@ -68,15 +68,16 @@ class Ganeti:
     def domains(self, nodes: list[etree._Element] | None = None) -> dict[str, Domain]:
         """The Domain of each instance by its name: all, ours or not."""
         return {one['name']: Domain(STATES.get(one['status'], UNKNOWN), one['beparams']['vcpus'],
-                                    one['beparams']['maxmem'] << 10, f"{self.uri}/{one['pnode']}")
+                                    one['beparams']['maxmem'] << 10, f"{self.uri}/{one['pnode']}",
+                                    _tagged(one['tags'], CLUSTER) or '')
                 for one in self._instances()}
 
     def _tags(self, name: str) -> list[str]:
         return self._rapi.ask('GET', f'/2/instances/{name}/tags')
 
-    def cluster_of(self, node: etree._Element) -> str | None:
-        """The cluster that the instance's tag names; None where the instance is not ours."""
-        return _tagged(self._tags(domain_name(node)), CLUSTER)
+    def marked(self, node: etree._Element, domain: Domain) -> bool:
+        """Whether the instance has the tag of the node's cluster and ledger."""
+        return domain.mark == instance.mark(node.getparent())
 
     def started(self, node: etree._Element) -> int:
         """When the instance was started, in seconds since the epoch."""
@@ -124,14 +125,15 @@ class Ganeti:
         except Missing:
             return
 
-    def clear(self, cluster: str) -> list[str]:
+    def clear(self, cluster: str, ledger: str) -> list[str]:
         """Remove every instance of a cluster, those that are being made too; their names."""
+        mark = f'{ledger}:{cluster}'
         while pending := [job for job in self._rapi.ask('GET', '/2/jobs', bulk=1)
-                          if job['status'] not in ENDED and _makes(job, cluster)]:
+                          if job['status'] not in ENDED and _makes(job, mark)]:
             for job in pending:
                 self._cancel(job['id'])
         names = sorted(one['name'] for one in self._instances()
-                       if _tagged(one['tags'], CLUSTER) == cluster)
+                       if _tagged(one['tags'], CLUSTER) == mark)
         self._remove(names)
         return names
 
@@ -189,8 +191,8 @@ def _tagged(tags: Iterable[str], kind: str) -> str | None:
     return next((tag[len(kind):] for tag in tags if tag.startswith(kind)), None)
 
 
-def _makes(job: dict, cluster: str) -> bool:
-    """Whether a job makes instances of a cluster."""
+def _makes(job: dict, mark: str) -> bool:
+    """Whether a job makes instances with a cluster's tag."""
     made = [one for operation in job['ops']
             for one in (operation, *operation.get('instances', ()))]
-    return any(_tagged(one.get('tags') or (), CLUSTER) == cluster for one in made)
+    return any(_tagged(one.get('tags') or (), CLUSTER) == mark for one in made)

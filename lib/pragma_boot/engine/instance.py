@@ -13,15 +13,17 @@ from ..system.settings import Settings
 from .protocol import Storage
 
 CLUSTER = 'pragma_boot:cluster:'
-"""The tag that names the cluster of an instance."""
+"""The tag that names the ledger and the cluster of an instance."""
 
 OS = 'pragma'
 """The OS definition that every node has (drivers/ganeti/os)."""
 
 DISKS = {'virtio': {'disk_type': 'paravirtual'}, 'ide': {'disk_type': 'ide'},
-         'scsi': {'disk_type': 'scsi-hd', 'scsi_controller_type': 'virtio-scsi-pci'}}
+         **{f'scsi {model}'.strip(): {'disk_type': 'scsi-hd', 'scsi_controller_type': kind}
+            for model, kind in (('', 'lsi'), ('lsilogic', 'lsi'), ('lsisas1078', 'megasas'),
+                                ('virtio-scsi', 'virtio-scsi-pci'))}}
 CARDS = {'virtio': 'paravirtual', 'e1000': 'e1000', 'rtl8139': 'rtl8139'}
-"""Hypervisor parameters for the buses and cards of permit.DISK_BUSES and permit.CARDS."""
+"""Hypervisor parameters for buses with their SCSI controllers, and for models of interfaces."""
 
 ACCELERATIONS = {'auto': {}, 'kvm': {'kvm_flag': 'enabled', 'cpu_type': 'host'},
                  'tcg': {'kvm_flag': 'disabled', 'cpu_type': 'max',
@@ -30,6 +32,11 @@ ACCELERATIONS = {'auto': {}, 'kvm': {'kvm_flag': 'enabled', 'cpu_type': 'host'},
 
 Ganeti's QEMU has the name kvm, and under that name uses KVM without being asked to.
 """
+
+
+def mark(cluster: etree._Element) -> str:
+    """The value of that tag for the instances of a <cluster>."""
+    return f"{cluster.get('ledger', '')}:{cluster.get('name')}"
 
 
 class Plan:
@@ -84,14 +91,21 @@ class Plan:
                              'node': node.get('name')},
                 # Names and addresses are ours; no DNS server has to know them.
                 'name_check': False, 'ip_check': False, 'conflicts_check': False,
-                'tags': [f"{CLUSTER}{node.getparent().get('name')}"]}
+                'tags': [f'{CLUSTER}{mark(node.getparent())}']}
 
     def _hypervisor(self, node: etree._Element) -> dict:
         """Hypervisor parameters from the permitted part of the author's <domain>."""
         author = permit.permitted(tree.domain(self._root, node.get('role')))
-        bus = author.xpath('string(devices/disk/target/@bus)') or 'virtio'
-        models = {interface.xpath('string(model/@type)') or 'virtio'
-                  for interface in author.findall('devices/interface')}
+        disk, controller = author.find('devices/disk'), author.find('devices/controller')
+        bus = disk.find('target').get('bus')
+        if controller is not None and controller.get('model'):
+            bus += f" {controller.get('model')}"
+        others = sorted([f'@{name}' for name in disk.attrib]
+                        + [element.tag for element in disk if element.tag != 'target'])
+        if others:
+            raise Failure(f"node '{node.get('name')}': Ganeti cannot give a disk the {others[0]} "
+                          'that vc-in.xml asks for')
+        models = {model.get('type') for model in author.findall('devices/interface/model')}
         model = min(models, default='virtio')
         if bus not in DISKS or model not in CARDS or len(models) > 1:
             raise Failure(f"node '{node.get('name')}': Ganeti has no disk on the bus {bus} with "

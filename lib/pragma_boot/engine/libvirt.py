@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from ..document.tree import domain_name
+from ..document.tree import domain_name, domain_uuid
 from ..image import injection
 from ..system import process, workers
 from ..system.failure import Failure
@@ -30,6 +30,8 @@ from .protocol import (
 
 if TYPE_CHECKING:
     import subprocess
+
+UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} ')
 
 STATES = {1: RUNNING, 2: RUNNING, 3: PAUSED, 4: RUNNING, 5: STOPPED, 6: FAILED, 7: STOPPED}
 """virDomainState: running, blocked, paused, in shutdown, shut off, crashed, suspended to disk."""
@@ -118,32 +120,32 @@ class Libvirt:
         """The Domain of each domain by its name: all, ours or not."""
         domains: dict[str, dict[str, str]] = {}
         name = None
-        answer = self.virsh('domstats', '--raw', '--state', '--vcpu', '--balloon').stdout.decode()
-        for line in answer.splitlines():
+        # One connection for both commands.
+        answer = self.virsh('domstats --raw --state --vcpu --balloon; list --all --uuid --name')
+        for line in answer.stdout.decode().splitlines():
             line = line.strip()
             if line.startswith("Domain: '"):
                 name = line[len("Domain: '"):-1]
                 domains[name] = {}
+            elif UUID.match(line):
+                uuid, _, name = line.partition(' ')
+                domains.setdefault(name.strip(), {})['uuid'] = uuid
             elif name and '=' in line:
                 key, value = line.split('=', 1)
                 domains[name][key] = value
         return {name: Domain(STATES.get(int(facts.get('state.state', 0)), UNKNOWN),
                              int(facts.get('vcpu.maximum', 0)),
-                             int(facts.get('balloon.maximum', 0)), self.uri)
+                             int(facts.get('balloon.maximum', 0)), self.uri, facts.get('uuid', ''))
                 for name, facts in domains.items()}
+
+    def marked(self, node: etree._Element, domain: Domain) -> bool:
+        """Whether the domain has the UUID that was made from the node and its ledger."""
+        return domain.mark == domain_uuid(node)
 
     def _mark(self, name: str) -> etree._Element | None:
         """The <pragma:node> in a domain's metadata, None where the domain is not ours."""
         domain = etree.fromstring(self.virsh('dumpxml', '--domain', name).stdout)
         return domain.find(f'metadata/{{{METADATA}}}node')
-
-    def _cluster_of(self, name: str) -> str | None:
-        mark = self._mark(name)
-        return mark.get('cluster') if mark is not None else None
-
-    def cluster_of(self, node: etree._Element) -> str | None:
-        """The cluster in the metadata of the node's domain, None where the domain is not ours."""
-        return self._cluster_of(domain_name(node))
 
     def started(self, node: etree._Element) -> int:
         """When the node's domain was started, in seconds since the epoch."""
@@ -160,7 +162,7 @@ class Libvirt:
             _, pool = self._settings.kind('storage', ('shared', 'pool:'))
         else:
             pool = node.xpath('string(disk/@pool)')
-        return volume.Pool(self, pool) if pool else storage.Shared(self, ledger)
+        return volume.Pool(self, pool, ledger) if pool else storage.Shared(self, ledger)
 
     def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
                    console: str, started: float) -> etree._Element:
@@ -176,6 +178,7 @@ class Libvirt:
               paused: bool = False, validate: bool = True, known: bool = False) -> None:
         """Define the node's domain and start it; one that does not start does not stay defined."""
         name = domain_name(node)
+        session.require_room(self.uri, name)
         if known:
             self._undefine([name])
         self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []),
@@ -201,13 +204,17 @@ class Libvirt:
     def _destroy(self, name: str) -> None:
         self.virsh('destroy', '--domain', name, statuses=(0, 1))
 
-    def clear(self, cluster: str) -> list[str]:
+    def clear(self, cluster: str, ledger: str) -> list[str]:
         """Destroy and undefine every domain of a cluster, complete or not; their names."""
         # By the domains' metadata, not the document's nodes: an incomplete cluster has no document.
-        names = [name for name in sorted(self.domains())
-                 if name.startswith(f'{cluster}-') and self._cluster_of(name) == cluster]
+        names = [name for name in sorted(self.domains()) if name.startswith(f'{cluster}-')
+                 and self._is_of(name, cluster, ledger)]
         self._undefine(names)
         return names
+
+    def _is_of(self, name: str, cluster: str, ledger: str) -> bool:
+        mark = self._mark(name)
+        return mark is not None and (mark.get('cluster'), mark.get('ledger')) == (cluster, ledger)
 
     def _undefine(self, names: Iterable[str]) -> None:
         """Destroy and undefine domains by their names; raises Failure for one that stays."""

@@ -27,12 +27,16 @@ class Unsupported(Failure):
 
 
 class Domain(NamedTuple):
-    """What an engine knows of a domain: ``memory`` in KiB, ``host`` the URI where it is now."""
+    """What an engine knows of a domain: ``memory`` in KiB, ``host`` the URI where it is now.
+
+    ``mark`` tells whose it is: what the engine's ``marked`` compares.
+    """
 
     state: str
     cpus: int
     memory: int
     host: str
+    mark: str = ''
 
 
 class Tail(Protocol):
@@ -80,7 +84,11 @@ class Storage(Protocol):
 
 
 class Folders(Protocol):
-    """The folders of clusters on this machine: the ledger."""
+    """The folders of clusters on this machine: the ledger, with the identity of its own."""
+
+    @property
+    def identity(self) -> str:
+        """32 hexadecimal digits."""
 
     def folder(self, name: str) -> str:
         """The absolute path of a cluster's folder."""
@@ -114,8 +122,8 @@ class Engine(Protocol):
         Where ``nodes`` is None: of all domains, ours or not.
         """
 
-    def cluster_of(self, node: etree._Element) -> str | None:
-        """The cluster that the node's domain is marked with, None where the domain is not ours."""
+    def marked(self, node: etree._Element, domain: Domain) -> bool:
+        """Whether a domain of the node's name is the node's own, and not another ledger's."""
 
     def started(self, node: etree._Element) -> int:
         """When the node's domain was started, in seconds since the epoch."""
@@ -154,5 +162,8 @@ class Engine(Protocol):
     def destroy(self, node: etree._Element) -> None:
         """Stop the node's domain at once and keep its definition; no error where it is gone."""
 
-    def clear(self, cluster: str) -> list:
-        """Destroy and undefine every domain of a cluster, complete or not; their names."""
+    def clear(self, cluster: str, ledger: str) -> list:
+        """Destroy and undefine every domain of a cluster, complete or not; their names.
+
+        ``ledger`` is the identity of the ledger: a domain of another one's cluster is left alone.
+        """

@@ -17,6 +17,8 @@ HOME = '/var/lib/pragma_boot/libvirt'
 RUNTIME = '/run/pragma_boot'
 """Short paths: monitor sockets lie below HOME, and a socket's path has 107 bytes (unix(7))."""
 
+SOCKET_BYTES = 107
+
 IDLE_SECONDS = 120
 """The time-out of the session daemons that libvirt starts itself."""
 
@@ -44,6 +46,32 @@ def connection(uri: str, user: str) -> str:
             if not _answers(path):
                 _start(account(user))
     return f'qemu+unix:///session?socket={path}'
+
+
+def require_room(uri: str, domain: str) -> None:
+    """Raise Failure where the socket of a domain's monitor would have too long a path.
+
+    A user's session daemon has it below the user's configuration folder.
+    """
+    if uri != URI or os.geteuid() == 0:
+        return
+    folder = os.environ.get('XDG_CONFIG_HOME') or os.path.join(os.path.expanduser('~'), '.config')
+    path = f'{folder}/libvirt/qemu/lib/domain-1-{domain[:20]}/monitor.sock'
+    size = len(os.fsencode(path))
+    if size > SOCKET_BYTES:
+        raise Failure(f"the socket '{path}' of domain '{domain}' has a path of {size} bytes, and "
+                      f'the kernel takes {SOCKET_BYTES}: set XDG_CONFIG_HOME to a folder with a '
+                      'shorter path')
+
+
+def agent_socket(uuid: str) -> str:
+    """The path of the socket of a domain's guest agent.
+
+    The path that libvirt chooses, below HOME, is too long for a socket.
+    """
+    folder = RUNTIME if os.geteuid() == 0 else os.environ.get('XDG_RUNTIME_DIR')
+    folder = folder or os.path.expanduser('~/.cache')
+    return os.path.join(folder, 'libvirt', f'agent-{uuid[-12:]}')
 
 
 def _answers(path: str) -> bool:

@@ -39,7 +39,7 @@ class Shared:
         path = os.path.join(self._folder(node), f"{node.get('name')}.qcow2")
         self._engine.give(draft)
         os.replace(draft, path)
-        return etree.Element('disk', path=path, format='qcow2')
+        return etree.Element('disk', path=path, format='qcow2', backing=backing)
 
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` whose disk does not exist."""

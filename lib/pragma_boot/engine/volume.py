@@ -8,7 +8,10 @@ from lxml import etree
 
 from ..system import process
 from ..system.lock import exclusive
-from .protocol import Tail
+from .protocol import Folders, Tail
+
+LEDGER_DIGITS = 8
+"""Digits of the ledger's identity in the names of volumes: several sites may share a pool."""
 
 VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 <allocation>0</allocation><target><format type='raw'/>
@@ -16,16 +19,17 @@ VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 
 
 class Pool:
-    """A storage pool of the host: disks are its volumes CLUSTER_NODE.qcow2.
+    """A storage pool of the host: disks are its volumes CLUSTER_NODE_LEDGER.qcow2.
 
     Names have no '_', so that a volume's name identifies cluster and node.
     """
 
     reads_images = False
 
-    def __init__(self, engine: Any, pool: str) -> None:
+    def __init__(self, engine: Any, pool: str, ledger: Folders) -> None:
         self._engine = engine
         self._pool = pool
+        self._ledger = ledger
         self.key = engine.uri, pool
 
     def _volumes(self) -> dict[str, str]:
@@ -114,7 +118,9 @@ class Pool:
 
     def remove(self, cluster: str) -> None:
         """Remove disks and consoles of a cluster that has no domain any more."""
-        self._delete([name for name in self._volumes() if name.startswith(f'{cluster}_')])
+        end = re.compile(rf'_{self._ledger.identity[:LEDGER_DIGITS]}\.(qcow2|console\.log)')
+        self._delete([name for name in self._volumes()
+                      if name.startswith(f'{cluster}_') and end.search(name)])
 
 
 class VolumeTail:
@@ -138,4 +144,6 @@ class VolumeTail:
 
 
 def _stem(node: etree._Element) -> str:
-    return f"{node.getparent().get('name')}_{node.get('name')}"
+    cluster = node.getparent()
+    ledger = cluster.get('ledger', '')[:LEDGER_DIGITS]
+    return '_'.join(filter(None, (cluster.get('name'), node.get('name'), ledger)))

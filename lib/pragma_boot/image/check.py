@@ -5,23 +5,31 @@ from collections.abc import Iterable
 
 from lxml import etree
 
-from ..document import permit, tree, vcin
-from ..document.requirement import Checklist, Requirement
+from ..document import hardware, permit, subnet, tree, vcin
+from ..document.requirement import Checklist, Doubt, Requirement
 from ..system import confinement
-from . import formats, guest, partition
+from ..system.settings import Settings
+from . import formats, guest, partition, profile, services
 
 BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 
 
-def check(path: str, maximum: int, folder: str) -> Checklist:
+LEAST_MIB = 128
+"""Of memory, below which a kernel of today and its initramfs do not start reliably."""
+
+EDIT = 'change it in the vc-in.xml, as vc-in.xml(5) describes'
+"""The remedy of requirements that have none of their own."""
+
+
+def check(path: str, settings: Settings, folder: str) -> Checklist:
     """The findings of a file; raises Failure where it cannot be read.
 
-    An image of more than ``maximum`` bytes is refused. A packed image is unpacked in ``folder``.
+    A packed image is unpacked in ``folder``.
     """
     checklist = Checklist()
-    images = _check_vc_in(path, checklist) if _is_xml(path) else {path: {}}
+    images = _check_vc_in(path, settings, checklist) if _is_xml(path) else {path: {}}
     for image, domains in images.items():
-        _check_image(image, domains, maximum, folder, checklist)
+        _check_image(image, domains, settings.size('image_max_size'), folder, checklist)
     return checklist
 
 
@@ -32,7 +40,8 @@ def _is_xml(path: str) -> bool:
     return path.endswith('.xml') or head.startswith(b'<')
 
 
-def _check_vc_in(path: str, checklist: Checklist) -> dict[str, dict[str, etree._Element]]:
+def _check_vc_in(path: str, settings: Settings,
+                 checklist: Checklist) -> dict[str, dict[str, etree._Element]]:
     """Check a vc-in.xml; its images: {path: {role: the permitted <domain>}}."""
     roots: list[etree._Element] = []
     images: dict[str, dict[str, etree._Element]] = {}
@@ -40,29 +49,56 @@ def _check_vc_in(path: str, checklist: Checklist) -> dict[str, dict[str, etree._
     def parse(_: None) -> str:
         roots.append(tree.read_file(path, 'vc-in'))
         return 'the vc-in.xml is well-formed and valid'
-    valid = Requirement('the vc-in.xml is well-formed and valid', parse)
+
+    def driver(_: None) -> str:
+        name = tree.text(roots[0].find('driver'))
+        profiles = settings['profiles_path'] and settings.path_of('profiles_path')
+        if doubt := profile.doubt(name, profiles):
+            raise Doubt(doubt)
+        return f"there is a guest profile '{name}'"
+    valid = Requirement('the vc-in.xml is well-formed and valid', parse, EDIT)
     if not checklist.run('', [valid], None):
         checklist.skip('', ['all other requirements'])
         return images
+    checklist.run('', [Requirement('the guest profile', driver, vital=False)], None)
+    network = Requirement('the private network', lambda root: subnet.check(root, settings),
+                          EDIT, vital=False)
+    checklist.run('', [network], roots[0])
     base = os.path.dirname(os.path.abspath(path))
+    described = [one if one.remedy else one._replace(remedy=EDIT) for one in vcin.REQUIREMENTS]
     for role in tree.ROLES:
         domain = roots[0].find(f'{role}/domain')
         if domain is None:
             continue
         author = vcin.Author(domain, role, base, False)
-        if checklist.run(role, vcin.REQUIREMENTS, author, {f'{base}/': ''}):
-            file = domain.find('devices/disk/source').get('file')
+        checked = checklist.run(role, described, author, {f'{base}/': ''})
+        checklist.run(role, [Requirement('memory', _memory, vital=False)], domain)
+        if checked:
+            file = vcin.disks(domain)[0].find('source').get('file')
             images.setdefault(file, {})[role] = permit.permitted(domain)
         else:
             checklist.skip(role, ['the content of its image'])
     return images
 
 
+def _memory(domain: etree._Element) -> str:
+    mib = hardware.memory(domain) >> 10
+    if mib < LEAST_MIB:
+        raise Doubt(f'{mib} MiB of memory, less than the {LEAST_MIB} MiB that a guest needs to '
+                    'start: increase <memory>; a number without a unit is KiB')
+    return f'{mib} MiB of memory'
+
+
 def _devices(domains: Iterable[etree._Element]) -> tuple[list[str], list[str]]:
-    """The disk buses and the interface models of domains; the default of each is virtio."""
-    buses = {domain.xpath('string(devices/disk/target/@bus)') or 'virtio' for domain in domains}
-    models = {interface.xpath('string(model/@type)') or 'virtio'
-              for domain in domains for interface in domain.findall('devices/interface')}
+    """The disk buses, as in guest.BUSES, and the interface models of permitted domains.
+
+    Those of an image alone are virtio.
+    """
+    buses = {domain.xpath("concat(devices/disk/target/@bus, substring(' ', 1, "
+                          "string-length(devices/controller/@model)), devices/controller/@model)")
+             for domain in domains}
+    models = {model.get('type') for domain in domains
+              for model in domain.findall('devices/interface/model')}
     return sorted(buses or {'virtio'}), sorted(models or {'virtio'})
 
 
@@ -71,7 +107,9 @@ def _check_image(path: str, domains: dict[str, etree._Element], maximum: int, fo
     """Check an image; ``domains`` are the permitted <domain>s that use it, by role."""
     of = 'both' if domains.keys() > {'frontend'} else ''.join(domains)
     names = {f"image '{path}'": 'the image'}
-    inside = [*guest.REQUIREMENTS, *guest.drivers(*_devices(domains.values()))]
+    role = 'frontend' if 'frontend' in domains else ''.join(domains)
+    inside = [*guest.REQUIREMENTS, *guest.drivers(*_devices(domains.values())),
+              services.commands(role), *services.REQUIREMENTS]
     disk = [*partition.REQUIREMENTS, partition.CLEAN]
     with contextlib.ExitStack() as stack:
         raw: list[str] = []
@@ -80,7 +118,8 @@ def _check_image(path: str, domains: dict[str, etree._Element], maximum: int, fo
             name, finding = stack.enter_context(formats.readable(path, maximum, folder))
             raw.append(name)
             return finding
-        readable = Requirement('the image is raw, or raw in .gz', read)
+        readable = Requirement('the image is raw, or raw in .gz', read,
+                               'make a raw image of whole sectors, or its .gz, anew')
         if not checklist.run(of, [readable], None, names):
             checklist.skip(of, [one.title for one in [*disk, *inside]])
             return
@@ -89,4 +128,5 @@ def _check_image(path: str, domains: dict[str, etree._Element], maximum: int, fo
         if not checklist.run(of, disk, look, names):
             checklist.skip(of, [one.title for one in inside])
             return
-        checklist.run(of, inside, guest.Inside(look.volume(), look.subject), names)
+        found = guest.Inside(look.volume(), look.subject, services.FOLDERS)
+        checklist.run(of, inside, found, names)

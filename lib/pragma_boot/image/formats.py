@@ -119,6 +119,9 @@ def unpack(path: str, target: BinaryIO, maximum: int, meter: int | None = None) 
                 size = sparse.copy(stream, target.fileno(), maximum,
                                    lambda content: _require_open(recognize(content), path))
         except (EOFError, ValueError) as error:
+            if isinstance(error, EOFError) and (trailing := _trailing(path)):
+                raise Failure(f"image '{path}' has data after the end of its gzip, from byte "
+                              f'{trailing} on: it was damaged on its way, or appended to') from None
             raise Failure(f"cannot unpack image '{path}': {error}") from None
         except OSError as error:
             # igzip.BadGzipFile is an OSError without a number.
@@ -132,6 +135,33 @@ def unpack(path: str, target: BinaryIO, maximum: int, meter: int | None = None) 
             pass
     _require_size(size, maximum, path)
     return hashed.digest.hexdigest()
+
+
+def _trailing(path: str) -> int:
+    """Where data follows the last member of a gzip file that cannot be a member; 0 for none.
+
+    ISA-L reports it in the same words as a file that is cut short.
+    """
+    import zlib
+    with open_source(path) as file:
+        while True:
+            member, data = zlib.decompressobj(zlib.MAX_WBITS | 16), b''
+            try:
+                while not member.eof:
+                    data = member.unconsumed_tail or file.read(CHUNK)
+                    if not data:
+                        return 0
+                    member.decompress(data, CHUNK)
+            except zlib.error:
+                return 0
+            end = file.tell() - len(member.unused_data)
+            file.seek(end)
+            following = file.read(2)
+            if not following:
+                return 0
+            if not FORMATS[0].magic.startswith(following):
+                return end
+            file.seek(end)
 
 
 @contextlib.contextmanager

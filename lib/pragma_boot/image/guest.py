@@ -30,14 +30,22 @@ VIRTIO = ('virtio_pci',)
 
 BUSES: dict[str, Modules] = {
     'virtio': (VIRTIO, ('virtio_blk',)),
-    'scsi': (VIRTIO, ('virtio_scsi',), ('sd_mod',)),
+    # libvirt's choice where the author names no controller
+    'scsi': (('sym53c8xx',), ('sd_mod',)),
+    'scsi lsilogic': (('sym53c8xx',), ('sd_mod',)),
+    'scsi lsisas1068': (('mptsas',), ('sd_mod',)),
+    'scsi lsisas1078': (('megaraid_sas',), ('sd_mod',)),
+    'scsi vmpvscsi': (('vmw_pvscsi',), ('sd_mod',)),
+    **dict.fromkeys(('scsi virtio-scsi', 'scsi virtio-transitional',
+                     'scsi virtio-non-transitional'), (VIRTIO, ('virtio_scsi',), ('sd_mod',))),
     'sata': (('ahci',), ('sd_mod',)),
     'ide': (('ata_piix', 'piix', 'ata_generic'), ('sd_mod', 'ide_gd_mod', 'ide_disk')),
 }
-"""For a disk on each bus of permit.DISK_BUSES."""
+"""For a disk on each bus of permit.DISK_BUSES, and on each model of SCSI controller."""
 
 CARDS: dict[str, Modules] = {
-    'virtio': (VIRTIO, ('virtio_net',)),
+    **dict.fromkeys(('virtio', 'virtio-transitional', 'virtio-non-transitional'),
+                    (VIRTIO, ('virtio_net',))),
     'e1000': (('e1000',),),
     'e1000e': (('e1000e',),),
     'rtl8139': (('8139cp', '8139too'),),
@@ -48,13 +56,26 @@ CARDS: dict[str, Modules] = {
 class Inside:
     """The files of an image; ``subject`` begins messages."""
 
-    def __init__(self, volume: Confined, subject: str) -> None:
+    def __init__(self, volume: Confined, subject: str, folders: Iterable[str] = ()) -> None:
+        """``folders`` are those that are listed beside the ones of the guest part."""
         self._volume = volume
         self._subject = subject
+        self._folders = list(dict.fromkeys([SBIN, SYSTEM, WANTS, MODULES, *folders]))
 
     @functools.cached_property
     def _entries(self) -> debugfs.Listing:
-        return debugfs.listing(self._volume, [SBIN, SYSTEM, WANTS, MODULES], self._subject)
+        return debugfs.listing(self._volume, self._folders, self._subject)
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder, without '.' and '..'; none where there is no such folder."""
+        return sorted(self._entries[folder])
+
+    def content(self, path: str, folder: str, name: str) -> bytes:
+        """The bytes of the regular file ``name`` in a folder, whose path is ``path``."""
+        entry = self._entries[folder][name]
+        if entry.size > MAXIMUM_BYTES:
+            raise Failure(f"'{path}' is larger than {MAXIMUM_BYTES >> 20} MiB")
+        return debugfs.content(self._volume, path, entry, self._subject)
 
     def mode(self, folder: str, name: str) -> int:
         """The mode of a file with its type (stat(2)), 0 where there is none."""

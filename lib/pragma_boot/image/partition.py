@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from lxml import etree
 
@@ -20,6 +20,7 @@ NUMBER = 1
 NAME = f'partition {NUMBER}'
 
 EXTENDED = ('5', 'f', '85')
+PROTECTIVE = 'ee'
 UNUSABLE = {'82': 'swap', '8e': 'an LVM physical volume', 'fd': 'a RAID member',
             'swap': 'swap', 'LVM2_member': 'an LVM physical volume',
             'linux_raid_member': 'a RAID member', 'crypto_LUKS': 'encrypted'}
@@ -103,8 +104,18 @@ def _table(look: Look) -> str:
         raise Failure(f'{look.subject} has no {NAME}')
     sector = table.get('sectorsize', SECTOR)
     look.kind = found['type'].lower()
+    if look.kind == PROTECTIVE and table.get('label') == 'dos':
+        _refuse_gpt(look, done.stderr.decode(errors='replace'), sector)
     look.offset, look.length = found['start'] * sector, found['size'] * sector
     return f"there is a {NAME} ({table.get('label', 'no')} table)"
+
+
+def _refuse_gpt(look: Look, warning: str, sector: int) -> NoReturn:
+    """Raise Failure for a GPT of which sfdisk reads only the protective table."""
+    sizes = re.search(r'size mismatch \(([0-9]+) != ', warning)
+    whole = (int(sizes[1]) + 1) * sector if sizes else look.size
+    raise Failure(f"{look.subject}: its GPT is {'cut short' if whole > look.size else 'damaged'}: "
+                  f'it was written for a disk of {whole} bytes, and the image has {look.size}')
 
 
 def _kind(look: Look) -> str:
@@ -161,7 +172,8 @@ REQUIREMENTS = (
     Requirement(f'{NAME} lies inside the disk', _bounds, 'write the table anew'),
     Requirement(f'{NAME} is a file system', _filesystem,
                 'install without LVM, RAID and encryption, / first'),
-    Requirement('the file system is one that can be written', _superblock),
+    Requirement('the file system is one that can be written', _superblock,
+                'run e2fsck -f on it, or make it anew'),
 )
 """What an image must be; their subject is a Look."""
 

@@ -54,10 +54,22 @@ def find(name: str, site_folder: str | None = None) -> str:
             path = os.path.join(folder, chosen)
             if os.path.isfile(path):
                 if chosen != name:
-                    log.detail(f"no guest profile '{name}' in {', '.join(folders)}: "
-                               f"'{FALLBACK}' is used")
+                    log.warn(doubt(name, site_folder))
                 return path
     raise Failure(f"no guest profile '{name}' and no '{FALLBACK}' in {', '.join(folders)}")
+
+
+def doubt(name: str, site_folder: str | None = None) -> str:
+    """What the author should know where there is no profile ``name``; '' where there is one."""
+    import difflib
+    folders = [folder for folder in (site_folder, FOLDER) if folder and os.path.isdir(folder)]
+    known = sorted({one for folder in folders for one in os.listdir(folder)})
+    if name in known:
+        return ''
+    similar = difflib.get_close_matches(name, known, 1)
+    hint = f"is it '{similar[0]}'?" if similar else f"the profiles are {', '.join(known)}"
+    return (f"no guest profile '{name}' in {', '.join(folders)}, which <driver> names: {hint}; "
+            f"'{FALLBACK}' is used")
 
 
 def read(path: str) -> list[Rule]:

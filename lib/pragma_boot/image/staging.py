@@ -5,15 +5,18 @@ GNU Make decides what is staged already (lib/stage.mk), and makes several images
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from lxml import etree
 
 from .. import ROOT
+from ..document import tree
 from ..document.tree import image_file, text
 from ..system import log, process
 from ..system.failure import Failure
+from ..system.lock import on_folder
 from ..system.settings import Settings
 from . import formats, meter, profile
 
@@ -21,15 +24,18 @@ MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
 
 
 def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> list[etree._Element]:
-    """The <image> of each role, staged where it is missing; raises Failure.
+    """The <image> of each role that has to be staged; raises Failure.
 
     The name of a record depends on the source file as it is now and on the profile, so a record
-    that exists is up to date. One whose raw file was removed or changed is made again.
+    that exists is up to date. One whose raw file was removed or changed is made again. A role
+    whose nodes have disks keeps its image, whatever became of the source: the disks are overlays
+    on it.
     """
+    roles = [role for role in roles if not (_users(root, role) and _is_unchanged(root, role))]
+    if not roles:
+        return []
     profiles = settings['profiles_path'] and settings.path_of('profiles_path')
     chosen = profile.find(text(root.find('driver')), profiles)
-    folder = os.path.join(settings.temporary_directory, 'images')
-    os.makedirs(folder, exist_ok=True)
     sources = {role: image_file(root, role) for role in roles}
     records = {role: _key(source, chosen) for role, source in sources.items()}
     environment = {'PRAGMA_PROFILE': chosen, 'PRAGMA_TOOL': log.name,
@@ -37,20 +43,73 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
                    **{f'PRAGMA_SOURCE_{records[role]}': source
                       for role, source in sources.items()}}
     sizes = {records[role]: os.path.getsize(source) for role, source in sources.items()}
-    _make(folder, settings.number('jobs'), sizes, environment)
-    broken = {key: size for key, size in sizes.items() if not _is_whole(folder, key)}
-    if broken:
-        for key in broken:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, f'{key}.xml'))
-        _make(folder, settings.number('jobs'), broken, environment)
+    with using(settings) as folder:
+        _make(folder, settings.number('jobs'), sizes, environment)
+        broken = {key: size for key, size in sizes.items() if not _is_whole(folder, key)}
+        if broken:
+            for key in broken:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, f'{key}.xml'))
+            _make(folder, settings.number('jobs'), broken, environment)
+        found = {role: _read(folder, key) for role, key in records.items()}
     images = []
-    for role, key in records.items():
-        image = _read(folder, key)
+    for role, image in found.items():
         image.set('role', role)
+        _require_same(root, image)
         _report_changes(image, chosen)
         images.append(image)
     return images
+
+
+def folder_of(settings: Settings) -> str:
+    """The folder of staged images."""
+    return os.path.join(settings.temporary_directory, 'images')
+
+
+@contextlib.contextmanager
+def using(settings: Settings) -> Iterator[str]:
+    """The folder of staged images, from which nothing is removed (cluster.prune) meanwhile."""
+    folder = folder_of(settings)
+    os.makedirs(folder, exist_ok=True)
+    with on_folder(folder, fcntl.LOCK_SH):
+        yield folder
+
+
+def restage(root: etree._Element, settings: Settings) -> None:
+    """Stage again those images of a document that were removed meanwhile; raises Failure."""
+    missing = [image.get('role') for image in root.iterfind('image')
+               if not os.path.exists(image.get('path'))]
+    for image in stage(root, missing, settings) if missing else ():
+        tree.replace(root, f"image[@role='{image.get('role')}']", image)
+
+
+def _users(root: etree._Element, role: str) -> list[str]:
+    """The names of a role's nodes that have disks."""
+    return [node.get('name') for node in root.iterfind('cluster/node')
+            if node.get('role') == role and node.find('disk') is not None]
+
+
+def _is_unchanged(root: etree._Element, role: str) -> bool:
+    """Whether the role's <image> is in the document, and its raw file there as it was made."""
+    with contextlib.suppress(Failure):
+        check(tree.image(root, role))
+        return True
+    return False
+
+
+def _require_same(root: etree._Element, image: etree._Element) -> None:
+    """Raise Failure where a new image would take the place of one that disks are overlays on."""
+    role = image.get('role')
+    old, users = root.find(f"image[@role='{role}']"), _users(root, role)
+    if not users or old is None or old.get('path') == image.get('path'):
+        return
+    if os.path.basename(old.get('path')) == os.path.basename(image.get('path')):
+        raise Failure(f"staged image '{old.get('path')}' of the {role} is missing, and would be "
+                      f"'{image.get('path')}' now: move the temporary directory back, disks and "
+                      'domains name each other by their paths')
+    raise Failure(f"staged image '{old.get('path')}' of the {role} is missing or changed, and "
+                  f"'{image.get('source')}' is another image now: the disks of "
+                  f"{', '.join(users)} need the old one; restore it, or remove the cluster")
 
 
 def _report_changes(image: etree._Element, chosen: str) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import log, process
-from .failure import Failure
+from .failure import Failure, cause
 
 if TYPE_CHECKING:
     import subprocess
@@ -74,7 +74,13 @@ def group_access(descriptor: int, writing: bool = True) -> Iterator[None]:
         yield
         return
     own = before.st_mode & 0o700
-    os.fchown(descriptor, -1, _nobody().pw_gid)
+    try:
+        os.fchown(descriptor, -1, _nobody().pw_gid)
+    except OSError as error:
+        path = os.readlink(f'/proc/self/fd/{descriptor}')
+        raise Failure(f"cannot give '{path}' to the group of nobody: {cause(error)}: root may not "
+                      'on this file system or in this container (root_squash, no CAP_CHOWN)'
+                      ) from None
     os.fchmod(descriptor, own | (own if writing else own & 0o500) >> 3)
     try:
         yield
@@ -122,8 +128,18 @@ def _stripped(limit: int) -> list[str]:
     """Set limits, rule out new privileges and, where we are root, become nobody."""
     drop = [] if os.geteuid() else [f'--reuid={_nobody().pw_uid}', f'--regid={_nobody().pw_gid}',
                                     '--clear-groups']
-    return ['prlimit', f'--cpu={SECONDS}', f'--as={MEMORY}', f'--fsize={limit}', '--core=0', '--',
+    import resource
+    limits = {'cpu': (resource.RLIMIT_CPU, SECONDS), 'as': (resource.RLIMIT_AS, MEMORY),
+              'fsize': (resource.RLIMIT_FSIZE, limit), 'core': (resource.RLIMIT_CORE, 0)}
+    return ['prlimit', *(f'--{name}={_lowered(*pair)}' for name, pair in limits.items()), '--',
             'setpriv', '--no-new-privs', *drop, '--']
+
+
+def _lowered(kind: int, limit: int) -> int:
+    """A limit of ours, or the caller's own hard limit where that is lower: it cannot be raised."""
+    import resource
+    hard = resource.getrlimit(kind)[1]
+    return limit if hard == resource.RLIM_INFINITY else min(limit, hard)
 
 
 @functools.cache

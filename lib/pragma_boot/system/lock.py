@@ -1,4 +1,4 @@
-"""Exclusive locks between processes, by flock(2) on a file or folder."""
+"""Locks between processes, by flock(2) on a file or folder."""
 import contextlib
 import fcntl
 import os
@@ -15,6 +15,20 @@ def exclusive(path: str, flags: int = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW) ->
     descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def on_folder(path: str, operation: int) -> Iterator[None]:
+    """Hold a lock on a folder for the block: fcntl.LOCK_SH or LOCK_EX, as ``exclusive`` does.
+
+    With LOCK_NB, raises BlockingIOError where another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, operation)
         yield
     finally:
         os.close(descriptor)

@@ -3,20 +3,33 @@ import re
 
 from .failure import Failure, Usage
 
-LABEL = '[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?'
-PATTERN = re.compile(rf'(?=.{{1,63}}\Z){LABEL}(\.{LABEL})*')
-"""Names of clusters, nodes and database entries: labels with dots between them (RFC 1123, 2.1).
+LABEL = '[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
+PATTERN = re.compile(rf'(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*')
+"""Names of clusters, nodes, domains and database entries: labels of at most 63 characters with dots
+between them, at most 253 characters in all (RFC 1123, 2.1).
 
 The guest part has the same rule, and so has the schema of documents. Such a name is also safe in a
 path and in a shell.
 """
 
+OF_NODES = re.compile(r'(compute-[0-9]+|localhost)(\..*)?', re.IGNORECASE | re.ASCII)
+"""Names that no frontend can have: its short name would be another node's in /etc/hosts."""
+
 
 def checked(name: str, what: str) -> str:
     """``name`` itself, which is the name of ``what``; raises Failure unless it matches PATTERN."""
     if not PATTERN.fullmatch(name):
-        raise Failure(f"{what} {name!r} is not a name: at most 63 letters, digits, '-' and '.', "
-                      "with a letter or digit at both ends and on both sides of each '.'")
+        raise Failure(f"{what} {name!r} is not a name: letters, digits, '-' and '.', with a letter "
+                      "or digit at both ends and on both sides of each '.', at most 63 characters "
+                      "from '.' to '.' and 253 in all")
+    return name
+
+
+def checked_cluster(name: str, what: str) -> str:
+    """``name`` itself, a new cluster's; raises Failure for what no cluster can be called."""
+    if OF_NODES.fullmatch(checked(name, what)):
+        raise Failure(f"{what} {name!r} is no name for a cluster: its frontend would have the name "
+                      f"'{name.split('.')[0]}' of another node")
     return name
 
 

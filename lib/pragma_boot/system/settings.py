@@ -15,7 +15,8 @@ DEFAULTS = {
     've_driver': 'kvm',
     'temporary_directory': '',
     'profiles_path': '',
-    'base_path': os.path.join(ROOT, 'images'),
+    # In an installed tree this is a link to the folder below share.
+    'base_path': os.path.realpath(os.path.join(ROOT, 'images')),
     'hosts': 'qemu:///session',
     'session_user': 'libvirt-qemu',
     'accel': 'auto',

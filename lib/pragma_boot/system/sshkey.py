@@ -1,17 +1,25 @@
 """SSH keys: check the user's public key, and make a key pair for one cluster."""
 import contextlib
 import os
+import re
+import stat
+from collections.abc import Iterator
 
 from . import process
 from .failure import Failure, cause
 
 MAXIMUM_BYTES = 64 << 10
 
+CONTROL = re.compile('[\0-\x08\x0a-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
+"""What a line of sshd's or a document in XML cannot hold."""
+
 
 def read_public(path: str) -> str:
     """The public keys in the file ``path``, a line each, as authorized_keys holds them.
 
-    Raises Failure for anything else; a private key is never copied.
+    A line is a key where sshd's own reader says so: fields have blanks or tabs between them, and a
+    comment is any bytes (sshd(8), AUTHORIZED_KEYS FILE FORMAT). Bytes that are not UTF-8 are taken
+    for Latin-1. Raises Failure for anything else; a private key is never copied.
     """
     try:
         with open(path, 'rb') as file:
@@ -20,20 +28,60 @@ def read_public(path: str) -> str:
         raise Failure(f"cannot open key '{path}': {cause(error)}") from None
     if b'PRIVATE KEY' in data:
         raise Failure(f"'{path}' is a private key: name the public one, '{path}.pub'")
-    try:
-        text = data.decode('utf-8')
-    except UnicodeDecodeError:
-        raise Failure(f"'{path}' is not a public key") from None
-    lines = [line.strip() for line in text.splitlines()]
-    if len(data) > MAXIMUM_BYTES or not all(map(str.isprintable, lines)):
-        raise Failure(f"'{path}' is not a public key")
-    keys = [line for line in lines if line and not line.startswith('#')]
+    if len(data) > MAXIMUM_BYTES:
+        raise Failure(f"'{path}' is not a public key: it has more than {MAXIMUM_BYTES} bytes")
+    lines = [line.removesuffix(b'\r').strip(b' \t') for line in data.split(b'\n')]
+    keys = [_text(line, path) for line in lines if line and not line.startswith(b'#')]
     if not keys:
         raise Failure(f"'{path}' has no public key in it")
     for key in keys:
-        process.run(['ssh-keygen', '-l', '-f', '-'], f"'{path}' is not a public key",
-                    input=key.encode() + b'\n')
+        done = process.run(['ssh-keygen', '-l', '-f', '-'], f"'{path}' is not a public key",
+                           input=key.encode() + b'\n')
+        if done.stdout.rstrip().endswith(b'-CERT)'):
+            raise Failure(f"'{path}' is a certificate, which lets nobody in without its authority: "
+                          f"name the public key, '{path.removesuffix('-cert.pub')}.pub'"
+                          if path.endswith('-cert.pub') else
+                          f"'{path}' has a certificate in it, which lets nobody in without its "
+                          'authority: name the public key')
     return '\n'.join(keys)
+
+
+def _text(line: bytes, path: str) -> str:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        text = line.decode('latin-1')
+    if CONTROL.search(text):
+        raise Failure(f"'{path}' is not a public key: it has control characters in it")
+    return text
+
+
+@contextlib.contextmanager
+def lasting(path: str) -> Iterator[str]:
+    """A path of the public keys in ``path`` for the block, which several processes can read.
+
+    A pipe, such as /dev/stdin or <(...) of a shell, can be read once and by one: its keys are
+    copied to a temporary file. Raises Failure as ``read_public`` does.
+    """
+    keys = read_public(path)
+    if stat.S_ISREG(os.stat(path).st_mode) and not path.startswith(('/dev/', '/proc/')):
+        yield path
+        return
+    import tempfile
+    with tempfile.NamedTemporaryFile('w', prefix='pragma-key-', suffix='.pub') as copy:
+        copy.write(f'{keys}\n')
+        copy.flush()
+        yield copy.name
+
+
+def refuse_standard_input(path: str) -> None:
+    """Raise Failure where ``path`` is our own standard input, which has a document to read."""
+    with contextlib.suppress(OSError):
+        found, ours = os.stat(path), os.fstat(0)
+        if os.path.samestat(found, ours) and (stat.S_ISFIFO(found.st_mode)
+                                              or path.startswith(('/dev/', '/proc/'))):
+            raise Failure(f"key '{path}' is standard input, which has the document: "
+                          'name a file, or <(COMMAND) in bash')
 
 
 def make_pair(comment: str, path: str) -> str:

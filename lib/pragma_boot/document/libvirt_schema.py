@@ -1,0 +1,96 @@
+"""libvirt's own schema of a <domain>: what it knows, and whether a permitted <domain> is valid."""
+from __future__ import annotations
+
+import copy
+import functools
+import os
+
+from lxml import etree
+
+from ..system.failure import Failure
+from .permit import DISK_BUSES
+from .tree import rules_of, text
+
+PATH = '/usr/share/libvirt/schemas/domain.rng'
+
+RNG = '{http://relaxng.org/ns/structure/1.0}'
+NAMESPACES = 'libvirt.org/schemas/domain/'
+"""Part of the namespaces of libvirt's own extensions."""
+
+METADATA = 'metadata'
+"""The element of a <domain> that may contain anything."""
+
+
+def installed() -> bool:
+    """Whether the schema is there: it comes with libvirt."""
+    return os.path.exists(PATH)
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    """The names of all elements that the schema knows."""
+    found, files, seen = set(), [PATH], set()
+    while files:
+        path = files.pop()
+        if path in seen or not os.path.exists(path):
+            continue
+        seen.add(path)
+        for element in etree.parse(path).iter(f'{RNG}element', f'{RNG}include', f'{RNG}name'):
+            if element.tag == f'{RNG}include':
+                files.append(os.path.join(os.path.dirname(path), element.get('href')))
+            else:
+                found.add(element.get('name') or element.text)
+    return frozenset(name for name in found if name)
+
+
+def unknown(author: etree._Element) -> list[etree._Element]:
+    """The outermost elements of a <domain> whose names the schema does not know.
+
+    Those below <metadata> are the author's own.
+    """
+    if not installed():
+        return []
+    found = []
+    for child in author.iterchildren(etree.Element):
+        name = etree.QName(child)
+        foreign = name.namespace and NAMESPACES not in name.namespace
+        if foreign or name.localname not in _names():
+            found.append(child)
+        elif name.localname != METADATA:
+            found += unknown(child)
+    return found
+
+
+def check(permitted: etree._Element) -> None:
+    """Check a permitted <domain>; raises Failure with the line of the author's element."""
+    whole = copy.deepcopy(permitted)
+    whole.set('type', 'kvm')
+    etree.SubElement(whole, 'name').text = 'node'
+    # What each node's domain has of its own, where the schema demands it.
+    for path, attributes in (('devices/disk', {'type': 'file', 'device': 'disk'}),
+                             ('devices/disk/target', {'dev': DISK_BUSES['ide']}),
+                             ('devices/interface', {'type': 'user'}),
+                             ('devices/channel', {'type': 'unix'}),
+                             ('devices/channel/target', {'type': 'virtio'})):
+        for element in whole.findall(path):
+            element.attrib.update(attributes)
+    rules = rules_of(PATH)
+    if rules.validate(whole.getroottree()):
+        return
+    error = rules.error_log[0]
+    for element in reversed(list(whole.iterdescendants())):
+        if _is_to_blame(element, rules):
+            raise Failure(f"line {element.sourceline}: <{element.tag}> '{text(element)}' is not "
+                          'valid for libvirt')
+    raise Failure(f'line {error.line}: the <domain> is not valid for libvirt: {error.message}')
+
+
+def _is_to_blame(element: etree._Element, rules: etree.RelaxNG) -> bool:
+    """Whether the <domain> is valid without an element: libxml2 names only one that contains it."""
+    parent = element.getparent()
+    place = parent.index(element)
+    parent.remove(element)
+    try:
+        return rules.validate(parent.getroottree())
+    finally:
+        parent.insert(place, element)

@@ -1,0 +1,258 @@
+"""The rules of a whole document beyond its schema, and what is wrong in words. Pure.
+
+A schema's own message names neither the attribute nor what is allowed: ``explain`` finds both.
+``check`` is for what a schema cannot say, such as addresses that differ; ``changed`` for edits that
+come too late to be applied.
+"""
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lxml import etree
+
+from ..system import names
+
+Fault = tuple[int, str]
+"""The line of an element, and what is wrong with it."""
+
+MOST_CPUS = 9999
+"""The guest part reads four digits."""
+
+
+class Kind(NamedTuple):
+    """A kind of values: the pattern that each one matches, and words for it."""
+
+    pattern: str
+    words: str
+
+
+def _words(*words: str) -> Kind:
+    return Kind('|'.join(map(re.escape, words)), ' or '.join(f"'{word}'" for word in words))
+
+
+def _up_to(most: int, least: int = 0) -> Kind:
+    return Kind('[0-9]{1,9}', f'a whole number from {least} to {most}')
+
+
+OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
+ADDRESS = Kind(rf'({OCTET}\.){{3}}{OCTET}', 'an IPv4 address such as 10.1.1.1')
+NETMASK = Kind(ADDRESS.pattern, 'a netmask in full such as 255.255.0.0')
+NAME = Kind(names.PATTERN.pattern.replace(r'\Z', '$'), "a name of letters, digits, '-' and '.'")
+WORD = '[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?'
+ENTRY = Kind(rf'(?=.{{1,63}}$){WORD}(\.{WORD})*', 'the name of an entry of the database')
+PATH = Kind('/[^\n]*', 'an absolute path')
+COUNT = Kind('0*[1-9][0-9]*', 'a whole number from 1 on')
+INTEGER = Kind('-?[0-9]+', 'a whole number')
+LINK = Kind(r'[A-Za-z0-9][A-Za-z0-9_.\-]{0,14}', 'a name of at most 15 characters')
+MAC = Kind('([0-9a-f]{2}:){5}[0-9a-f]{2}', 'a MAC in small letters such as 52:54:00:00:00:01')
+ANY = Kind('(?s:.*)', 'a text')
+ROLE = _words('frontend', 'compute')
+
+ATTRIBUTES: dict[str, dict[str, Kind]] = {
+    'virtualization': {'engine': _words('kvm'), 'type': _words('hvm'), 'arch': _words('x86_64')},
+    'frontend/boot_dependency': {'parent': _words('frontend')},
+    'compute/boot_dependency': {'parent': _words('frontend')},
+    'frontend/boot_dependency/wait': {'type': _words('clock', 'ready', 'port'),
+                                      'value': _up_to(86400)},
+    'compute/boot_dependency/wait': {'type': _words('clock', 'ready', 'port'),
+                                     'value': _up_to(86400)},
+    'networks/network': {'name': _words('private')},
+    'source': {'path': PATH},
+    'image': {'role': ROLE, 'source': PATH, 'path': PATH, 'size': COUNT, 'offset': COUNT,
+              'length': COUNT, 'filesystem': NAME, 'inject': _words('debugfs', 'guestfs')},
+    'cluster': {'name': NAME},
+    'cluster/dns': {'ip': ANY, 'search': ANY, 'domain': ANY},
+    'cluster/node': {'role': ROLE, 'name': NAME, 'fqdn': NAME, 'host': ANY, 'cpus': COUNT,
+                     'memory': Kind(COUNT.pattern, 'a whole number of KiB from 1 on')},
+    'cluster/node/interface': {'network': _words('private', 'public'), 'mac': MAC, 'ip': ADDRESS,
+                               'netmask': NETMASK},
+    'cluster/node/disk': {'path': PATH, 'format': _words('qcow2', 'raw')},
+}
+"""The attributes that an element must have, by its path."""
+
+OPTIONAL: dict[str, dict[str, Kind]] = {
+    'source': {'name': ENTRY},
+    'image': {'modified': INTEGER},
+    'cluster': {'ledger': Kind('[0-9a-f]{32}', '32 hexadecimal digits')},
+    'cluster/node/interface': {
+        'gw': ADDRESS, 'port': _up_to(65535, 1024), 'bridge': LINK, 'source': LINK,
+        'virtualport': _words('openvswitch'), 'vlan': _up_to(4094, 1)},
+    'cluster/node/disk': {'pool': LINK, 'backing': PATH},
+    'cluster/key': {'role': ROLE},
+}
+"""The attributes that it may have; those of <cluster> and below have no others."""
+
+TEXTS: dict[str, Kind] = {
+    'driver': Kind(r'[A-Za-z0-9][A-Za-z0-9_.\-]{0,62}', 'the name of a guest profile'),
+    'networks/network/ipaddress': ADDRESS,
+    'networks/network/netmask': NETMASK,
+    'networks/frontend/public': _words('eth1'),
+    'cluster/node/state': _words('defined', 'running', 'ready', 'stopped', 'failed', 'unknown'),
+}
+
+CHILDREN: dict[str, tuple[str, ...]] = {
+    '': ('virtualization', 'driver', 'frontend', 'networks'),
+    'frontend': ('domain',), 'compute': ('domain',),
+    'networks': ('network', 'frontend'),
+    'networks/network': ('ipaddress', 'netmask'), 'networks/frontend': ('public',),
+    'cluster': ('node', 'dns'), 'cluster/node': ('interface',),
+}
+"""The elements that an element must have."""
+
+
+def explain(root: etree._Element, schema: str = 'document') -> Fault | None:
+    """The first fault, in the order of the document, that a schema found; None if it is another."""
+    if root.tag != 'vc':
+        return root.sourceline or 0, f"the root element is <{root.tag}>: it must be <vc>"
+    if schema == 'document' and root.find('source') is None:
+        return root.sourceline or 0, '<vc> has no <source>: run vc-parse'
+    for path, element in _known(root, ''):
+        line, tag = element.sourceline or 0, element.tag
+        required, optional = ATTRIBUTES.get(path, {}), OPTIONAL.get(path, {})
+        for name, kind in {**required, **optional}.items():
+            value = element.get(name)
+            if value is None:
+                if name in required:
+                    return line, f'<{tag}> has no {name}: it must be {kind.words}'
+            elif not _is(kind, value):
+                return line, f'<{tag}> has {name}="{value}": it must be {kind.words}'
+        if path.startswith('cluster'):
+            for name in element.attrib:
+                if name not in required and name not in optional:
+                    allowed = ', '.join([*required, *optional]) or 'none'
+                    return line, f'<{tag}> has an attribute {name}: it may have {allowed}'
+        text = str(element.xpath('string()')).strip()
+        if path in TEXTS and not _is(TEXTS[path], text):
+            return line, f"<{tag}> is '{text}': it must be {TEXTS[path].words}"
+        for child in CHILDREN.get(path, ()):
+            if element.find(child) is None:
+                return line, f'<{tag}> has no <{child}>: it must have one'
+    return None
+
+
+def _known(element: etree._Element, path: str) -> Iterator[tuple[str, etree._Element]]:
+    """The elements that the tables tell of, with their paths below the root."""
+    yield path, element
+    for child in element.iterchildren(etree.Element):
+        below = f'{path}/{child.tag}'.lstrip('/')
+        if any(below in table for table in (ATTRIBUTES, OPTIONAL, TEXTS, CHILDREN)):
+            yield from _known(child, below)
+
+
+def _is(kind: Kind, value: str) -> bool:
+    """Whether a value is of a kind; of numbers the bounds are in its words."""
+    if kind is not PATH:
+        value = value.strip()
+    if not re.fullmatch(kind.pattern, value):
+        return False
+    bounds = re.fullmatch('a whole number from ([0-9]+) to ([0-9]+)', kind.words)
+    return not bounds or int(bounds[1]) <= int(value) <= int(bounds[2])
+
+
+def check(root: etree._Element) -> Fault | None:
+    """The first fault of a valid document's <cluster>, None where there is none."""
+    cluster = root.find('cluster')
+    if cluster is None:
+        return None
+    return _of_dns(cluster.find('dns')) or _of_nodes(cluster)
+
+
+def _of_dns(dns: etree._Element) -> Fault | None:
+    line = dns.sourceline or 0
+    for word in dns.get('ip').replace(',', ' ').split():
+        if not _is(ADDRESS, word):
+            return line, f'<dns> has ip="{dns.get("ip")}": it must be {ADDRESS.words}'
+    for key in ('search', 'domain'):
+        if not all(map(names.PATTERN.fullmatch, dns.get(key).split())):
+            return line, (f'<dns> has {key}="{dns.get(key)}": it must be domains with spaces '
+                          "between them, of letters, digits, '-' and '.'")
+    return None
+
+
+def _of_nodes(cluster: etree._Element) -> Fault | None:
+    seen: dict[tuple[str, str], str] = {}
+    subnet: ipaddress.IPv4Network | None = None
+    frontends = 0
+    for node in cluster.iterfind('node'):
+        line, name = node.sourceline or 0, node.get('name')
+        if int(node.get('cpus')) > MOST_CPUS:
+            return line, (f"<node> '{name}' has cpus=\"{node.get('cpus')}\": "
+                          f'it must be a whole number from 1 to {MOST_CPUS}')
+        frontends += node.get('role') == 'frontend'
+        if seen.setdefault(('name', name), name) is not name or frontends > 1:
+            return line, (f"<node> '{name}' is there twice" if frontends < 2 else
+                          f"<node> '{name}' is a second frontend: there must be one")
+        for card in node.iterfind('interface'):
+            line, network = card.sourceline or 0, card.get('network')
+            for key in ('mac', 'ip') if network == 'private' else ('mac',):
+                other = seen.setdefault((key, card.get(key)), name)
+                if other is not name:
+                    return line, (f"<interface> of '{name}' has {key}=\"{card.get(key)}\", "
+                                  f"which '{other}' has: it must be another")
+            try:
+                one = ipaddress.IPv4Interface(f"{card.get('ip')}/{card.get('netmask')}")
+            except ValueError:
+                one = None
+            if one is None or str(one.netmask) != card.get('netmask'):
+                return line, (f"<interface> of '{name}' has netmask=\"{card.get('netmask')}\": "
+                              f'it must be {NETMASK.words}')
+            if network != 'private':
+                continue
+            subnet = subnet or one.network
+            if one.network != subnet or one.ip in (subnet[0], subnet[-1]):
+                return line, (f"<interface> of '{name}' has ip=\"{one.ip}\" and netmask="
+                              f'"{one.netmask}": it must be a host\'s address in the private '
+                              f'network {subnet}')
+    return None if frontends else (cluster.sourceline or 0, 'no <node> is a frontend')
+
+
+RESERVED = ('network', 'mac', 'port', 'bridge', 'virtualport', 'vlan', 'source')
+
+
+def changed(known: etree._Element, root: etree._Element) -> str:
+    """The first edit of a document that cannot be applied, '' where all can.
+
+    ``known`` is the ledger's. What other clusters must not have was given by vc-allocate, and
+    never changes. What vc-inject has written to a disk, and what a domain was defined with,
+    changes no more once the node has a disk.
+    """
+    mine, theirs = known.find('cluster'), root.find('cluster')
+    nodes = {node.get('name'): node for node in mine.iterfind('node')}
+    edited = {node.get('name'): node for node in theirs.iterfind('node')}
+    for name in [*edited.keys() - nodes.keys(), *nodes.keys() - edited.keys()]:
+        where = 'document' if name in edited else 'ledger'
+        return (f"<node> '{name}' is in the {where} alone: it must be one of "
+                f"{', '.join(nodes)}")
+    for name, node in nodes.items():
+        fixed = ['role']
+        if node.find('disk') is not None:
+            fixed += ['fqdn', 'cpus', 'memory']
+        if fault := _differs(f"<node> '{name}'", node, edited[name], fixed):
+            return fault
+        cards, others = node.findall('interface'), edited[name].findall('interface')
+        if len(cards) != len(others):
+            return f"<node> '{name}' has {len(others)} <interface>, and {len(cards)} by the ledger"
+        for card, other in zip(cards, others, strict=True):
+            fixed = [*RESERVED]
+            if node.find('disk') is not None or card.get('network') == 'public':
+                fixed += ['ip', 'netmask', 'gw']
+            if fault := _differs(f"<interface> of '{name}'", card, other, fixed):
+                return fault
+    if mine.find('node/disk') is None:
+        return ''
+    if fault := _differs('<dns>', mine.find('dns'), theirs.find('dns'), ['ip', 'search', 'domain']):
+        return fault
+    keys, others = ([(key.get('role'), (key.text or '').split()) for key in cluster.iterfind('key')]
+                    for cluster in (mine, theirs))
+    return '' if keys == others else '<key> differs from the ledger'
+
+
+def _differs(what: str, one: etree._Element, other: etree._Element, fixed: list[str]) -> str:
+    for key in fixed:
+        if one.get(key) != other.get(key):
+            return (f'{what} has {key}="{other.get(key, "")}", and "{one.get(key, "")}" by the '
+                    'ledger')
+    return ''
