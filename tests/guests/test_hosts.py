@@ -221,7 +221,8 @@ def test_an_image_reaches_a_host_once(place):
     assert len(images) == 1
     for host in place.lab.hosts:
         disks = {f"{name}_{node.get('name')}_{place.digits()}.{kind}"
-                 for name in ('wide', 'twin', 'plain') for node in place.nodes(name) if node.get('host') == host.uri
+                 for name in ('wide', 'twin', 'plain')
+                 for node in place.nodes(name) if node.get('host') == host.uri
                  for kind in ('qcow2', 'console.log')}
         assert place.volumes(host) == disks | images | {f'{image}.whole' for image in images}
         image, = images

@@ -274,7 +274,8 @@ def test_timeout_names_what_the_console_says(site):
     log = site.temp / 'clusters' / site.entry / 'frontend.console.log'
     with open(log, 'ab') as file:
         file.write(b'GNU GRUB\r\n\x1b[1mgrub> \x1b[0m')
-    line = lines(site.run('vc-boot', '--wait', '--timeout', 1, input=done.stdout, status=1).stderr)[-1]
+    done = site.run('vc-boot', '--wait', '--timeout', 1, input=done.stdout, status=1)
+    line = lines(done.stderr)[-1]
     assert "the last line on the console of 'frontend' is 'grub>'; vc-check '" in line
 
 

@@ -68,7 +68,8 @@ def test_a_name_with_underscores(site, name, cluster):
     assert name in site.run('vc-list').stdout.decode().splitlines()
     parsed = site.run('vc-parse', vc_in).stdout
     assert etree.fromstring(parsed).find('source').get('name') == name
-    document = site.run('vc-allocate', '--dry-run', '--num-cpus', 0, '--key', site.key, input=parsed).stdout
+    document = site.run('vc-allocate', '--dry-run', '--num-cpus', 0, '--key', site.key,
+                        input=parsed).stdout
     assert etree.fromstring(document).find('cluster').get('name') == cluster
     told = site.run('pragma_boot', '--vcname', name, '--dry-run', '--key', site.key).stdout
     assert etree.fromstring(told).find('cluster').get('name') == cluster

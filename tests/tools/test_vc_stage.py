@@ -116,7 +116,8 @@ def sectors(count):
     (gzip.compress(b'QFI\xfb' + sectors(9)[4:]), 'is qcow2, not raw'),
     (gzip.compress(bytes(512 * 9)), 'has no partition table'),
     (gzip.compress(bytes(2 << 20)), 'unpacks to more than 1048576 bytes'),
-], ids=['truncated', 'crc', 'trailing', 'padded', 'second', 'empty gz', 'empty', 'odd', 'qcow2', 'no table', 'bomb'])
+], ids=['truncated', 'crc', 'trailing', 'padded', 'second', 'empty gz', 'empty', 'odd', 'qcow2',
+        'no table', 'bomb'])
 def test_row_09_10_11_12_13_damaged_images(site, content, reason):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('image_max_size = 1M\n')
@@ -197,8 +198,8 @@ def test_a_document_whose_image_is_not_named(site, gone):
 
 
 @pytest.mark.parametrize('cut, reason', [
-    (lambda raw: raw[:15 << 20], 'its GPT is cut short: it was written for a disk of '
-                                 '16777216 bytes, and the image has 15728640'),
+    (lambda raw: raw[:15 << 20], ('its GPT is cut short: it was written for a disk of '
+                                  '16777216 bytes, and the image has 15728640')),
     (lambda raw: raw[:512] + bytes(512) + raw[1024:-512] + bytes(512), 'its GPT is damaged')])
 def test_row_49_a_gpt_that_was_cut_short(site, cut, reason):
     path = site.folder / 'gpt.img'
