@@ -32,6 +32,7 @@ def play(empty_site, little_image):
             site.base.chmod(0o755)
             vc_in = site.add_entry(name, little_image)
             tape.edit(name, vc_in)
+            tape.identify(site.temp)
             return site, vc_in, player
         yield begin
         # While the tape still plays.
@@ -59,6 +60,7 @@ def test_contract_of_a_driver(play):
     """Each executable by hand, with another temporary directory."""
     site, vc_in, player = play('life')
     temp = site.folder / 'by hand'
+    tape.identify(temp)
     folder = temp / 'clusters' / 'life'
     drive(site, 'fix_images', vc_in, temp, 'frontend,compute')
     assert [name for name in os.listdir(temp / 'images') if name.endswith('.raw')]
@@ -72,7 +74,7 @@ def test_contract_of_a_driver(play):
     document = (folder / 'document.xml').read_bytes()
     assert (folder / 'vc-out.xml').read_bytes() == site.run('vc-out', input=document).stdout
     front = tape.nodes(document)[0]
-    drive(site, 'boot', front.find('disk').get('path'), front.get('host'), temp,
+    drive(site, 'boot', front.find('disk').get('path'), front.get('fqdn'), temp,
           folder / 'vc-out.xml')
     started = [request for request, _ in player.asked if request.endswith('/startup')]
     assert started == ['PUT /2/instances/life-frontend/startup']
@@ -95,7 +97,7 @@ def test_what_ganeti_is_asked_for(play):
                                                            'life-compute-1']
     for one, node in zip(instances, tape.nodes(document), strict=True):
         assert 'pnode' not in one and not one['start']
-        assert one['tags'] == ['pragma_boot:cluster:life']
+        assert one['tags'] == [f'pragma_boot:cluster:{tape.IDENTITY}:life']
         assert [nic['mac'] for nic in one['nics']] == [card.get('mac')
                                                        for card in node.findall('interface')]
         assert one['osparams'] == {'document': str(site.temp / 'clusters/life/document.xml'),

@@ -229,6 +229,7 @@ def record(lab, data):
     tape.make_certificate(lab.folder / 'proxy', 'IP:192.0.2.1')
     site = LabSite(lab, f'192.0.2.1:{PORT}')
     site.conf.write_text(site.conf.read_text().replace('ca.pem', 'proxy/ca.pem'))
+    tape.identify(site.temp)
     image = pack(make_image(lab.folder / 'little.img'))
     for name, recorded in (('life', tape.live), ('large', tape.too_large), ('bad', tape.bad)):
         entry = site.add_entry(name, image)

@@ -210,7 +210,7 @@ def test_row_24_twenty_at_once_on_pools_for_twelve(site, document):
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('ssh_ports = 24700-24711\n')
     document = document.replace(b'1048576</memory>', b'65536</memory>')
-    running = [site.start('vc-allocate', '--num-cpus', 1) for _ in range(20)]
+    running = [site.start('vc-allocate', '--num-cpus', 1, '--key', site.key) for _ in range(20)]
     results = [(one.communicate(document), one.wait()) for one in running]
     statuses = sorted(status for _, status in results)
     assert statuses == [0] * 12 + [3] * 8

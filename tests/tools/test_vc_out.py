@@ -81,4 +81,4 @@ def test_unknown_node_and_unallocated_document(site, document):
 
 def test_a_document_without_a_frontend(site, document):
     changed = document.replace(b'<node role="frontend"', b'<node role="compute"')
-    assert 'has no frontend' in site.fails('vc-out', input=changed)
+    assert 'no <node> is a frontend' in site.fails('vc-out', input=changed)
