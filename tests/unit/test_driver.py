@@ -26,8 +26,8 @@ def driver(tmp_path):
         for name, script in (('fix_images', ''), ('allocate', ''), ('boot', boot)):
             (folder / name).write_text(script)
             (folder / name).chmod(0o755)
-        return Driver(Settings({'drivers_path': str(tmp_path / 'drivers'), 've_driver': 'some'},
-                               'site_conf.conf'))
+        return Driver(Settings({'drivers_path': 'drivers', 've_driver': 'some'},
+                               str(tmp_path / 'site_conf.conf')))
     return make
 
 

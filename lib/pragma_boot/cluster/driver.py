@@ -93,11 +93,12 @@ class _Call:
         # A session of its own, so that an interruption reaches all of it, once, through us; and
         # a parent-death signal, so that a kill -9 of ours reaches it too.
         command, *words = process.bound([path, *arguments])
-        # Not _out=sys.stderr: with _tty_out sh 2.4 refuses a stream that is a terminal.
-        with open(os.devnull, 'rb') as nothing:
+        # By default, sh gives a standard input that never ends. Not _out=sys.stderr: with _tty_out
+        # sh 2.4 refuses a stream that is a terminal.
+        with open(os.devnull, 'rb') as empty:
             self._running = sh.Command(command)(
-                *words, _in=nothing, _bg=True, _bg_exc=False, _tty_out=False, _new_session=True,
-                _env=environment, _pass_fds=set(descriptors), _out=self._show,
+                *words, _bg=True, _bg_exc=False, _tty_out=False, _new_session=True,
+                _env=environment, _pass_fds=set(descriptors), _in=empty, _out=self._show,
                 _err=self._pass_on)
 
     def _pass_on(self, line: str) -> None:
