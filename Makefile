@@ -130,7 +130,7 @@ stage: ## VC=name: unpack and prepare the images of an entry
 	$(bin)/vc-stage <<<"$$document" >/dev/null
 
 .PHONY: prune
-prune: ## list the staged images, remove those that no cluster uses
+prune: ## list staged images, remove those that no cluster uses
 	$(Q)$(bin)/vc-stage --prune
 
 .PHONY: cluster

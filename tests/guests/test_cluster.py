@@ -100,7 +100,8 @@ def cluster():
 def test_ready_is_reported_and_shown(cluster):
     output = lines(cluster.output.stderr)
     for node in NODES:
-        assert any(re.fullmatch(rf'vc-boot: {node} is ready after \d+ s', line) for line in output)
+        assert any(re.fullmatch(rf'pragma_boot: {node} is ready after \d+ s', line)
+                   for line in output)
     assert cluster.output.stdout.decode().count(' ready ') == 3
 
 

@@ -513,6 +513,8 @@ def test_the_example_in_a_storage_pool(wrapped, host):
     driver.boot()
     assert states(driver) == ['running'] * 3
     path, name = next(call[1:3] for call in driver.calls() if call[0] == 'boot')
-    assert path.endswith(f'/{driver.site.entry}_frontend.qcow2') and name == 'a.example.org'
+    digits = (driver.site.temp / 'identity').read_text()[:8]
+    assert path.endswith(f'/{driver.site.entry}_frontend_{digits}.qcow2')
+    assert name == 'a.example.org'
     driver.site.run('vc-clean', driver.site.entry)
     assert driver.site.clusters() == []

@@ -98,7 +98,7 @@ def test_row_13_what_is_not_a_file(site, kind):
     else:
         path.symlink_to('/dev/zero')
     assert 'is not a regular file' in site.fails('vc-stage', '--types', 'frontend', input=document)
-    assert files(site) == []
+    assert not (site.temp / 'images').exists() or files(site) == []
 
 
 TABLES = {

@@ -80,6 +80,6 @@ def test_a_site_makefile_includes_ours(site):
         f"--key '{site.key}'\n")
     done = subprocess.run(['make', '-s', '-C', site.folder, 'physics'], capture_output=True,
                           env=site.environment(), check=True)
-    assert b'<cluster name="physics">' in done.stdout
+    assert b'<cluster name="physics" ' in done.stdout
     assert b'make demo' in subprocess.run(['make', '-C', site.folder, 'help'], check=True,
                                           capture_output=True, env=site.environment()).stdout

@@ -152,7 +152,8 @@ def test_row_38_a_bad_entry_stops_nobody(site):
     path = site.temp / 'clusters' / site.entry / 'document.xml'
     path.write_text(re.sub(' memory="[0-9]+"', ' memory="0"', path.read_text()))
     document = site.run('vc-stage', input=site.run('vc-parse', site.vc_in).stdout).stdout
-    done = site.run('vc-allocate', '--num-cpus', 0, '--name', f'{site.entry}-b', input=document)
+    done = site.run('vc-allocate', '--num-cpus', 0, '--name', f'{site.entry}-b', '--key', site.key,
+                    input=document)
     line, = done.stderr.decode().splitlines()
     assert line.startswith(f"vc-allocate: cluster '{site.entry}' is left out: ")
     assert site.run('vc-status').stderr.decode().count('\n') == 1

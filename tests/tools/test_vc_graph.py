@@ -11,7 +11,9 @@ from lab.needs import need
 DOCUMENT = (DATA / 'vc-boot-out.xml').read_text().replace('@SITE@', '/site').replace('@CLUSTER@',
                                                                                      'demo') \
     .replace('@DIGEST@', '0' * 16).replace('@TIME@', '1').replace('@PRIVATE@', '24000') \
-    .replace('@SSH@', '24500')
+    .replace('@SSH@', '24500').replace('@LEDGER@', '0' * 32)
+for number in range(DOCUMENT.count('@MAC@')):
+    DOCUMENT = DOCUMENT.replace('@MAC@', f'52:54:00:00:00:{number:02x}', 1)
 
 
 def dot(output, form):

@@ -141,8 +141,13 @@ def test_help_before_the_name(site, folder):
 
 
 def test_ssh_that_is_not_installed(site, folder):
-    done = subprocess.run(['/usr/bin/python3', '-IS', ROOT / 'bin/vc-ssh', site.entry],
-                          capture_output=True,
-                          env={**site.environment(), 'PATH': '/nonexistent'}, check=False)
+    # Without the folders that a tool adds to its caller's PATH.
+    script = (f'import runpy, sys; sys.path.insert(0, "{ROOT}/lib")\n'
+              'from pragma_boot.system import environment\n'
+              f'environment.PATH = (); sys.argv = ["vc-ssh", "{site.entry}"]\n'
+              f'runpy.run_path("{ROOT}/bin/vc-ssh", run_name="__main__")')
+    done = subprocess.run(['/usr/bin/python3', '-IS', '-c', script], capture_output=True,
+                          env={**site.environment(), 'PATH': '/nonexistent',
+                               'PRAGMA_TOOL': 'vc-ssh'}, check=False)
     assert done.returncode == 1
     assert lines(done.stderr) == ["vc-ssh: cannot run 'ssh': No such file or directory"]
