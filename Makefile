@@ -216,4 +216,4 @@ test-debian12 test-debian13: PACKAGES := mmdebstrap git
 test-debian12: ## run make demo and make test on a fresh Debian 12
 test-debian13: ## run make demo and make test on a fresh Debian 13
 test-debian12 test-debian13: packages
-	$(Q)$(pragma)/tests/lab/debian-root $(release) 'make demo' 'make demo-clean' 'make test PYTEST="$(PYTEST)"'
+	$(Q)$(pragma)/tests/lab/debian-root $(release) 'make demo' 'make demo-clean' 'make test$(if $(PYTEST), PYTEST="$(PYTEST)")'
