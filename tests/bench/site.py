@@ -26,13 +26,16 @@ private_ports = 30000-39999
 ssh_ports = 40000-49999
 '''
 
-PAUSED_BOOT = '''#!/usr/bin/env bash
+PAUSED_BOOT = {'boot': '''#!/usr/bin/env bash
 set -euo pipefail
 export PRAGMA_TEMP=$3
-node=$(basename "$1" .qcow2)
-exec '{bin}/vc-boot' --paused --node "$node" <"$(dirname "$4")/document.xml" >/dev/null
-'''
-"""drivers/kvm/boot, but that the guest stays paused, and so takes no CPU from what is measured."""
+exec '{bin}/vc-boot' --paused --node "$2" <"$(dirname "$4")/document.xml" >/dev/null
+''', 'boot_compute': '''#!/usr/bin/env bash
+set -euo pipefail
+export PRAGMA_TEMP=$1
+exec '{bin}/vc-boot' --paused <"$(dirname "$2")/document.xml" >/dev/null
+'''}
+"""As in drivers/kvm, but the guests stay paused, and so take no CPU from what is measured."""
 
 
 class Site:
@@ -56,8 +59,9 @@ class Site:
         driver.mkdir(parents=True)
         for name in ('fix_images', 'allocate'):
             (driver / name).symlink_to(ROOT / 'drivers' / 'kvm' / name)
-        (driver / 'boot').write_text(PAUSED_BOOT.format(bin=BIN))
-        (driver / 'boot').chmod(0o755)
+        for name, script in PAUSED_BOOT.items():
+            (driver / name).write_text(script.format(bin=BIN))
+            (driver / name).chmod(0o755)
         self._packed = {}
         self._held = contextlib.ExitStack()
 

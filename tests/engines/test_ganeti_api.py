@@ -72,7 +72,7 @@ def test_contract_of_a_driver(play):
     document = (folder / 'document.xml').read_bytes()
     assert (folder / 'vc-out.xml').read_bytes() == site.run('vc-out', input=document).stdout
     front = tape.nodes(document)[0]
-    drive(site, 'boot', front.find('disk').get('path'), front.get('host'), temp,
+    drive(site, 'boot', front.find('disk').get('path'), front.get('fqdn'), temp,
           folder / 'vc-out.xml')
     started = [request for request, _ in player.asked if request.endswith('/startup')]
     assert started == ['PUT /2/instances/life-frontend/startup']
@@ -201,7 +201,7 @@ def test_a_master_that_does_not_answer(play):
     assert ("Ganeti at 'ganeti://127.0.0.1:9': Failed to establish a new connection"
             in done.stderr.decode())
     assert [line.split()[2] for line in lines(done.stdout)[1:]] == ['unknown'] * 3
-    assert 'stays in the ledger until it answers' in site.fails('vc-clean', 'life')
+    assert 'stays in the ledger' in site.fails('vc-clean', 'life')
     site.conf.write_text(text)
     (site.temp / 'clusters/life/document.xml').write_text(document)
 

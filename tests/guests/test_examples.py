@@ -89,7 +89,7 @@ def test_a_driver_of_the_sites_own(site):
     assert mine(site) == [f'{site.entry}-compute-0', f'{site.entry}-frontend']
     log = (site.temp / 'started.log').read_text().splitlines()
     assert [line.split(None, 1)[1] for line in log] == [
-        f'{site.entry} {node} on qemu:///session' for node in ('frontend', 'compute-0')]
+        f'{site.entry} {node}' for node in (f'{site.entry}.local', 'compute-0')]
     done = site.run('pragma_boot', '--vcname', site.entry, '--num_cpus', 10, '--key', site.key,
                     status=3)
     assert '10 CPUs are more than the maximum of a cluster: 8' in done.stderr.decode()

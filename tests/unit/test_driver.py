@@ -5,6 +5,7 @@ import pytest
 
 from pragma_boot.cluster.driver import Driver
 from pragma_boot.system.failure import Said
+from pragma_boot.system.settings import Settings
 
 LOGGING = '''#!/bin/sh
 echo "begin $1" >>"$3/log"; sleep 1; echo "end $1" >>"$3/log"
@@ -25,7 +26,8 @@ def driver(tmp_path):
         for name, script in (('fix_images', ''), ('allocate', ''), ('boot', boot)):
             (folder / name).write_text(script)
             (folder / name).chmod(0o755)
-        return Driver(tmp_path / 'drivers', 'some')
+        return Driver(Settings({'drivers_path': 'drivers', 've_driver': 'some'},
+                               str(tmp_path / 'site_conf.conf')))
     return make
 
 

@@ -36,11 +36,11 @@ class Boot:
 
     def domain(self, node: etree._Element, started: float = 0) -> etree._Element:
         """The node's libvirt <domain>; raises Failure where it has no disk."""
-        if node.find('disk') is None:
+        storage = self._engines.storage(node, self._ledger)
+        if node.find('disk') is None and storage.lacking([node]):
             raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
         return self._engines[node.get('host')].definition(
-            self._root, node, self._accelerations[node.get('host')],
-            self._engines.storage(node, self._ledger).console(node), started)
+            self._root, node, self._accelerations[node.get('host')], storage.console(node), started)
 
     def start(self, paused: bool = False, ignore_dependencies: bool = False) -> None:
         """Start the nodes that do not run, several at a time, each after its dependency.

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from lxml import etree
 
 from ..document import tree
+from ..engine.protocol import MARK
 from ..engine.registry import engine_uri
 from ..image import overlay
 from ..system import files, names
@@ -108,6 +109,22 @@ class Ledger:
         except BaseException:
             self.remove(name)
             raise
+
+    def begin(self, name: str, driver: str) -> None:
+        """Make the folder of a cluster that ``driver`` is about to allocate, with its name in it.
+
+        Raises FileExistsError where the name is taken.
+        """
+        os.makedirs(self.clusters, exist_ok=True)
+        os.mkdir(self.folder(name), mode=0o700)
+        files.write(os.path.join(self.folder(name), MARK), f'{driver}\n'.encode())
+
+    def driver(self, name: str) -> str | None:
+        """The driver that pragma_boot called for a cluster; None where the filters made it."""
+        with contextlib.suppress(OSError), \
+                open(os.path.join(self.folder(name), MARK), 'rb') as file:
+            return file.read().decode(errors='replace').strip()
+        return None
 
     def remove(self, name: str) -> None:
         """Remove a cluster. Its document goes last, so that it is reserved until all is removed."""

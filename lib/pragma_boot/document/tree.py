@@ -25,17 +25,23 @@ def read(stream: BinaryIO | None, schema: str = 'document',
     become empty text without a message.
     """
     data = streams.read(stream, MAXIMUM_BYTES[schema], subject)
+    root = parse(data, subject, schema == 'document')
+    if schema == 'any':
+        schema = 'vc-in' if root.find('source') is None else 'document'
+    validate(root, schema, subject)
+    return root
+
+
+def parse(data: bytes, subject: str, huge: bool = False) -> etree._Element:
+    """The tree of an XML document of any kind; raises Failure. A DOCTYPE is refused."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False,
-                             huge_tree=schema == 'document')
+                             huge_tree=huge)
     try:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
         raise Failure(f'{subject} is not well-formed XML: {error.msg}') from None
     if root.getroottree().docinfo.doctype:
         raise Failure(f'{subject} has a DOCTYPE, which is refused: remove it')
-    if schema == 'any':
-        schema = 'vc-in' if root.find('source') is None else 'document'
-    validate(root, schema, subject)
     return root
 
 

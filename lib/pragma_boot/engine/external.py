@@ -1,18 +1,59 @@
-"""External drivers as an engine: the optional executables of a driver folder (pragma_boot-driver(7)).
+"""External drivers as an engine: the optional executables of a driver (pragma_boot-driver(7)).
 
-A node's ``host`` is driver:NAME, or whatever a driver wrote into a document of its own. ``status``, ``start``,
-``shutdown`` and ``clean`` are called as ``EXECUTABLE CLUSTER temp_directory vc_out_path [host_name]``.
+A node's ``host`` is driver:NAME, or any text that a driver wrote into a document of its own.
+``status``, ``start``, ``shutdown`` and ``clean`` are called by position:
+``EXECUTABLE temp_directory vc_out_path [host_name]``.
 """
 import os
+import re
+from collections.abc import Callable, Iterator
 
-from ..document.tree import host_name
-from ..system import process
-from ..system.failure import Failure
+from lxml import etree
+
+from ..document.tree import domain_name, host_name
+from ..system import executable, log, workers
+from ..system.failure import Failure, cause
+from ..system.settings import Settings
 from . import storage
-from .protocol import FAILED, READY, RUNNING, STOPPED, UNKNOWN, Domain
+from .protocol import (
+    FAILED,
+    MARK,
+    READY,
+    RUNNING,
+    STOPPED,
+    UNKNOWN,
+    Domain,
+    Folders,
+    Plan,
+    Unsupported,
+)
+
+SCHEME = 'driver:'
+NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,62}')
+"""A driver's name: that of a folder in drivers_path. A document cannot name any other folder."""
+
+CALLS_AT_ONCE = 8
 
 STATES = (RUNNING, READY, STOPPED, FAILED, UNKNOWN)
 """What ``status`` may print of a node."""
+
+WITHOUT = {'status': 'the states of its nodes are not known',
+           'start': 'it cannot start nodes again',
+           'shutdown': 'it cannot shut nodes down',
+           'clean': 'it cannot remove machines'}
+"""What is not possible without each optional executable."""
+
+
+def path_of(settings: Settings, name: str) -> str:
+    """The folder of a driver; raises Failure for what is not a driver's name."""
+    if not NAME.fullmatch(name):
+        raise Failure(f'driver {name!r} is not the name of a folder in drivers_path')
+    return os.path.join(settings.path_of('drivers_path'), name)
+
+
+def environment(name: str) -> dict[str, str]:
+    """The environment of a driver's executables; vc-clean sees in it that a driver called it."""
+    return {**os.environ, 'PRAGMA_DRIVER': name}
 
 
 class External:
@@ -21,77 +62,126 @@ class External:
     server = ''
     reports = False
 
-    def __init__(self, uri, settings):
+    def __init__(self, uri: str, settings: Settings) -> None:
         self.uri = uri
-        name = uri.partition(':')[2] if uri.startswith('driver:') else settings['ve_driver']
-        self._folder = os.path.join(settings.path_of('drivers_path'), name)
+        self._settings = settings
         self._temp = settings.temporary_directory
 
-    def _call(self, executable, cluster, *arguments):
-        """Run an optional executable to its end; its output. Raises Failure, also where there is none."""
-        path = os.path.join(self._folder, executable)
-        if not os.access(path, os.X_OK):
-            raise Failure(f"driver '{self._folder}' cannot {executable} clusters: "
-                          f"it has no executable '{executable}'")
+    def _name(self, cluster: str) -> str:
+        """The name of the cluster's driver."""
+        if name := self.uri.removeprefix(SCHEME):
+            return name
+        try:
+            with open(os.path.join(self._temp, 'clusters', cluster, MARK), 'rb') as file:
+                return file.read().decode(errors='replace').strip()
+        except FileNotFoundError:
+            return self._settings['ve_driver']
+        except OSError as error:
+            raise Failure(f"cannot open '{error.filename}': {cause(error)}") from None
+
+    def _call(self, name: str, cluster: str, *arguments: str, **variables: str) -> bytes:
+        """Run an optional executable to its end; its output.
+
+        Raises Failure, and Unsupported where the driver does not have it.
+        """
+        driver = self._name(cluster)
+        folder = path_of(self._settings, driver)
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path) or not os.access(path, os.X_OK):
+            raise Unsupported(f"driver '{folder}' has no executable '{name}': {WITHOUT[name]}")
+        if driver == os.environ.get('PRAGMA_DRIVER'):
+            raise Failure(f"driver '{path}' would call itself: its cluster has no other engine")
         vc_out_path = os.path.join(self._temp, 'clusters', cluster, 'vc-out.xml')
-        return process.run([path, cluster, self._temp, vc_out_path, *arguments], f"driver '{path}'").stdout
+        return executable.run([path, self._temp, vc_out_path, *arguments], f"driver '{path}'",
+                              {**environment(driver), **variables})
 
-    def capacity(self):
+    def capacity(self) -> tuple[int, int]:
         """Raises Failure: only the driver itself allocates."""
-        raise Failure(f"driver '{self._folder}' allocates by itself")
+        raise Failure(f"driver '{self.uri}' allocates by itself")
 
-    def domains(self, nodes=None):
+    def domains(self, nodes: list | None = None) -> dict[str, Domain]:
         """The Domain of each of ``nodes`` that ``status`` names, by its name."""
-        domains = {}
-        for cluster in sorted({node.getparent().get('name') for node in nodes or ()}):
-            some = {host_name(node): node for node in nodes if node.getparent().get('name') == cluster}
-            for line in self._call('status', cluster).decode(errors='replace').splitlines():
-                name, _, state = line.strip().partition(' ')
-                if name not in some or state.strip() not in STATES:
-                    raise Failure(f"driver '{self._folder}': status printed '{line}', not the name of a node "
-                                  f"and one of {', '.join(STATES)}")
-                node = some[name]
-                domains[f"{cluster}-{node.get('name')}"] = Domain(
-                    state.strip(), int(node.get('cpus')), int(node.get('memory')), node.get('host'))
-        return domains
+        groups: dict[etree._Element, list] = {}
+        for node in nodes or ():
+            groups.setdefault(node.getparent(), []).append(node)
 
-    def cluster_of(self, node):
+        def states(cluster):
+            try:
+                return dict(self._states(cluster))
+            except Unsupported:
+                raise
+            except Failure as failure:
+                if len(groups) == 1:
+                    raise
+                # One cluster that its driver cannot see does not hide the others.
+                log.warn(failure)
+                return {host_name(node): UNKNOWN for node in groups[cluster]}
+
+        answers = workers.each(states, groups, CALLS_AT_ONCE)
+        return {domain_name(node): Domain(answer[host_name(node)], int(node.get('cpus')),
+                                          int(node.get('memory')), node.get('host'))
+                for cluster, answer in zip(groups, answers, strict=True)
+                for node in groups[cluster] if host_name(node) in answer}
+
+    def _states(self, cluster: etree._Element) -> Iterator[tuple[str, str]]:
+        """Each host_name of a cluster and its state, as ``status`` prints them."""
+        name = cluster.get('name')
+        known = {host_name(node) for node in cluster.iterfind('node')}
+        for line in self._call('status', name).decode(errors='replace').splitlines():
+            words = line.split()
+            if not words:
+                continue
+            if len(words) != 2 or words[0] not in known or words[1] not in STATES:
+                raise Failure(f"driver '{self._name(name)}': status printed {line!r}, not a node "
+                              f"of the cluster and one of {', '.join(STATES)}")
+            yield words[0], words[1]
+
+    def cluster_of(self, node: etree._Element) -> str | None:
         """The node's own cluster: only the driver knows whose its machines are."""
         return node.getparent().get('name')
 
-    def started(self, node):
-        """The epoch: a driver does not tell."""
+    def started(self, node: etree._Element) -> int:
+        """The epoch: a driver does not show it."""
         return 0
 
-    def probe(self):
+    def probe(self) -> str | None:
         """None: the driver decides."""
+        return None
 
-    def storage(self, ledger, node=None):
+    def storage(self, ledger: Folders, node: etree._Element | None = None) -> storage.Elsewhere:
         """Disks and consoles that only the driver knows."""
         return storage.Elsewhere(self)
 
-    def definition(self, root, node, acceleration, console, started):
+    def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
+                   console: str, started: float) -> etree._Element:
         """Raises Failure: there is no libvirt <domain>."""
-        raise Failure(f"node '{node.get('name')}' is not a libvirt domain: driver '{self._folder}' made it")
+        raise Failure(f"node '{node.get('name')}' is not a libvirt domain: a driver made it")
 
-    def plan(self, root, folder, storages, publish):
+    def plan(self, root: etree._Element, folder: str, storages: dict,
+             publish: Callable[[], None]) -> Plan:
         """Raises Failure: only the driver makes disks."""
-        raise Failure(f"driver '{self._folder}' makes the disks of its nodes itself")
+        raise Failure(f"the driver of '{self.uri}' makes the disks of its nodes itself")
 
-    def start(self, node, define, paused=False, validate=True, known=False):
+    def start(self, node: etree._Element, define: Callable[[], etree._Element],
+              paused: bool = False, validate: bool = True, known: bool = False) -> None:
         """Start a node by the driver's ``start``."""
+        if paused:
+            raise Failure(f"node '{node.get('name')}' cannot be started paused: a driver starts it")
         self._call('start', node.getparent().get('name'), host_name(node))
 
-    def shutdown(self, nodes, seconds):
-        """Shut nodes down by the driver's ``shutdown``."""
-        for node in nodes:
-            self._call('shutdown', node.getparent().get('name'), host_name(node))
+    def shutdown(self, nodes: list, seconds: int) -> None:
+        """Shut nodes down by the driver's ``shutdown``: one call for all nodes of a cluster."""
+        for cluster in {node.getparent() for node in nodes}:
+            some = [node for node in nodes if node.getparent() is cluster]
+            whole = len(some) == len(cluster.findall('node'))
+            for names in [[]] if whole else [[host_name(node)] for node in some]:
+                self._call('shutdown', cluster.get('name'), *names, PRAGMA_TIMEOUT=str(seconds))
 
-    def destroy(self, node):
+    def destroy(self, node: etree._Element) -> None:
         """Raises Failure: the contract has no executable that stops a node at once."""
-        raise Failure(f"node '{node.get('name')}' still runs: driver '{self._folder}' did not shut it down")
+        raise Failure(f"node '{node.get('name')}' still runs: its driver did not shut it down")
 
-    def clear(self, cluster):
+    def clear(self, cluster: str) -> list:
         """Remove all machines of a cluster by the driver's ``clean``."""
         self._call('clean', cluster)
         return [cluster]

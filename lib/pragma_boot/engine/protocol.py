@@ -18,6 +18,9 @@ STOPPED, FAILED, UNKNOWN = 'stopped', 'failed', 'unknown'
 ACTIVE = (RUNNING, READY, PAUSED)
 """The states of a domain that has a process."""
 
+MARK = 'driver'
+"""The file in a cluster's folder that holds the name of the driver that pragma_boot called."""
+
 
 class Unsupported(Failure):
     """The engine has no way to do what was asked: its driver has no such executable."""

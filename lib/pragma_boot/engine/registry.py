@@ -25,8 +25,9 @@ class Kind(NamedTuple):
 
 LIBVIRT = Kind('libvirt', 'Libvirt')
 GANETI = 'ganeti'
+DRIVER = 'driver'
 EXTERNAL = Kind('external', 'External')
-KINDS = {GANETI: Kind('ganeti', 'Ganeti', places=True), 'driver': EXTERNAL}
+KINDS = {GANETI: Kind('ganeti', 'Ganeti', places=True), DRIVER: EXTERNAL}
 """Engines by the scheme of their URIs. Other URIs are libvirt's; other text is a driver's own."""
 
 
@@ -36,12 +37,26 @@ def _kind(host: str) -> Kind:
 
 def engine_uri(host: str) -> str:
     """The URI of the engine that a node's ``host`` belongs to."""
-    return '/'.join(host.split('/')[:3]) if _kind(host).places else host
+    kind = _kind(host)
+    if kind is EXTERNAL and not host.startswith(f'{DRIVER}:'):
+        # A driver's own text: the cluster's folder has the driver's name.
+        return driver_uri('')
+    return '/'.join(host.split('/')[:3]) if kind.places else host
 
 
-def of_site(uri: str, settings: Settings) -> bool:
-    """Whether the settings name the engine. They need not name the engine of an external driver."""
-    return _kind(uri) is EXTERNAL or uri in site_uris(settings)
+def driver_uri(name: str) -> str:
+    """The URI of an external driver as an engine."""
+    return f'{DRIVER}:{name}'
+
+
+def to_clear(uris: set[str], settings: Settings) -> set[str]:
+    """The engines to ask for the domains of a cluster whose nodes are on the engines ``uris``.
+
+    These are the site's, and those of external drivers, which the settings need not name. A
+    cluster that only drivers know has no domain elsewhere.
+    """
+    drivers = {uri for uri in uris if _kind(uri) is EXTERNAL}
+    return drivers if uris and drivers == uris else {*drivers, *site_uris(settings)}
 
 
 def site_uris(settings: Settings) -> list[str]:

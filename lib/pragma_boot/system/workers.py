@@ -16,4 +16,10 @@ def each(work: Callable[[Item], Result], items: Iterable[Item], maximum: int) ->
         return [work(item) for item in items]
     from concurrent.futures import ThreadPoolExecutor
     with ThreadPoolExecutor(min(maximum, len(items))) as pool:
-        return list(pool.map(work, items))
+        try:
+            return list(pool.map(work, items))
+        except KeyboardInterrupt:
+            # The threads wait for these, and the end of the block for the threads.
+            from . import executable
+            executable.terminate_all()
+            raise

@@ -1,0 +1,82 @@
+"""Removing a cluster: its domains and disks, and then its entry in the ledger."""
+import os
+
+from lxml import etree
+
+from ..document import tree
+from ..engine.registry import Engines, driver_uri, engine_uri, site_uris, to_clear
+from ..system import log
+from ..system.failure import Failure
+from ..system.settings import Settings
+from .ledger import Ledger
+
+
+def remove(name: str, settings: Settings, forget: bool = False) -> None:
+    """Remove all that there is of a cluster; safe to repeat, and safe on half-made clusters.
+
+    Raises the Failure of an engine that cannot remove its part: the cluster then stays in the
+    ledger, unless ``forget`` is true.
+    """
+    ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
+    nodes = _nodes(ledger, name)
+    if nodes is None:
+        needed = uris = _unseen(ledger, name, settings)
+    else:
+        needed = {engine_uri(node.get('host')) for node in nodes}
+        uris = to_clear(needed, settings)
+        for uri in sorted(needed - uris):
+            log.warn(f"'{uri}' is not one of the site's hosts any more: what is on it stays there")
+    answers = engines.ask(uris, lambda engine: engine.clear(name))
+    for uri, answer in answers.items():
+        if not isinstance(answer, Failure):
+            if answer:
+                log.detail(f"removed: {', '.join(answer)}")
+        elif uri not in needed:
+            log.warn(answer)
+        elif forget:
+            log.warn(f"{answer}; cluster '{name}' is dropped from the ledger, and its machines "
+                     'may still run')
+        else:
+            # A host that does not answer may run guests with the cluster's addresses: those stay
+            # reserved.
+            line = (f"{answer}; cluster '{name}' stays in the ledger, as its machines may still "
+                    f"run ('vc-clean --forget {name}' drops it all the same)")
+            answer.args = (line,)
+            raise answer
+    cleared = {uri for uri, answer in answers.items() if not isinstance(answer, Failure)}
+    if nodes is None:
+        storages = [engines[uri].storage(ledger) for uri in sorted(cleared)]
+    else:
+        storages = [storage for storage, _ in engines.by_storage(
+            [node for node in nodes if engine_uri(node.get('host')) in cleared], ledger)]
+    for storage in storages:
+        storage.remove(name)
+    with ledger.changing():
+        if ledger.has(name):
+            ledger.remove(name)
+        else:
+            log.detail(f"no cluster '{name}' in the ledger")
+
+
+def _nodes(ledger: Ledger, name: str) -> list[etree._Element] | None:
+    """The cluster's nodes; None where its document is broken or missing."""
+    if not ledger.has(name):
+        return []
+    try:
+        root = ledger.document(name)
+    except Failure as error:
+        log.warn(f"{error}: {'its driver' if ledger.driver(name) else 'every host'} is asked for "
+                 'what is there')
+        return None
+    return tree.nodes(root) if root is not None else None
+
+
+def _unseen(ledger: Ledger, name: str, settings: Settings) -> set[str]:
+    """The engines that may have domains of a cluster whose document does not tell.
+
+    Its driver knows them. A driver that calls vc-clean itself means the site's engines.
+    """
+    driver = ledger.driver(name)
+    if driver is None or 'PRAGMA_DRIVER' in os.environ:
+        return set(site_uris(settings))
+    return {driver_uri(driver)}
