@@ -9,6 +9,7 @@ import pytest
 from lxml import etree
 
 from lab import DATA, ROOT, tape
+from lab.drivers import Wrapped
 from lab.ganeti_lab import PASSWORD, SETTINGS, USER
 from lab.needs import do_without, need, need_fuse
 from lab.site import lines
@@ -78,6 +79,39 @@ def test_contract_of_a_driver(play):
           folder / 'vc-out.xml')
     started = [request for request, _ in player.asked if request.endswith('/startup')]
     assert started == ['PUT /2/instances/life-frontend/startup']
+
+
+def test_contract_by_pragma_boot(play):
+    """The calls of test_driver_contract.py, as far as the recording goes."""
+    site, vc_in, player = play('life')
+    driver = Wrapped(site, 'ganeti')
+    site.entry = 'life'
+    driver.boot(num_cpus=2)
+    temp, vc_out = str(site.temp), str(driver.folder_of() / 'vc-out.xml')
+    assert driver.calls() == [
+        ['fix_images', str(vc_in), temp, 'frontend,compute'],
+        ['allocate', '2', str(vc_in), vc_out, temp, str(site.key)],
+        ['boot', '/run/ganeti/instance-disks/life-frontend:0', driver.host_names()[0], temp,
+         vc_out],
+        ['boot_compute', temp, vc_out]]
+    started = [request for request, _ in player.asked if request.endswith('/startup')]
+    # In the recording, Ganeti shows the frontend as stopped once more.
+    assert started[0] == 'PUT /2/instances/life-frontend/startup' and set(started) == {
+        f'PUT /2/instances/life-{node}/startup' for node in ('frontend', 'compute-0', 'compute-1')}
+    status = subprocess.run([driver.folder / 'status', temp, vc_out], env=site.environment(),
+                            capture_output=True, check=True)
+    assert [line.split()[0] for line in lines(status.stdout)] == driver.host_names()
+
+
+def test_contract_where_a_boot_fails(play):
+    """The instances are removed, and with them the cluster."""
+    site, _, player = play('life')
+    driver = Wrapped(site, 'ganeti')
+    site.entry = 'life'
+    driver.demand('boot-fails')
+    assert lines(driver.boot(num_cpus=2, status=1).stderr) == ['boot: refused']
+    removed = [request for request, _ in player.asked if request.startswith('DELETE /2/instances/')]
+    assert len(removed) == 3 and site.clusters() == []
 
 
 @pytest.mark.parametrize('name', ['fix_images', 'allocate', 'boot'])
