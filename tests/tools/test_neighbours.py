@@ -137,6 +137,15 @@ def test_row_37_a_domain_of_another_ledger_is_not_ours(site, neighbour):
     assert site.run('vc-boot', '--paused', input=theirs).stdout
 
 
+def test_row_37_a_cluster_of_an_older_version_has_no_mark(site):
+    document = re.sub(rb' ledger="[0-9a-f]{32}"', b'', site.document(site.entry, 'vc-inject', 0))
+    (site.temp / 'clusters' / site.entry / 'document.xml').write_bytes(document)
+    site.run('vc-boot', '--paused', input=document)
+    assert b'<state>running</state>' in site.run('vc-status', '--xml', site.entry).stdout
+    site.run('vc-clean', site.entry)
+    assert site.clusters() == [] and f'{site.entry}-frontend' not in site.domains()
+
+
 def test_row_37_the_identity_of_a_ledger(site):
     document = site.document(site.entry, 'vc-allocate', 0)
     identity = (site.temp / 'identity').read_text().strip()

@@ -26,7 +26,11 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
         uris = to_clear(needed, settings)
         for uri in sorted(needed - uris):
             log.warn(f"'{uri}' is not one of the site's hosts any more: what is on it stays there")
-    answers = engines.ask(uris, lambda engine: engine.clear(name, ledger.identity))
+    identity = ledger.identity
+    if nodes and nodes[0].getparent().get('ledger') is None:
+        # A cluster of an older version has no mark of its ledger, and neither have its domains.
+        identity = ''
+    answers = engines.ask(uris, lambda engine: engine.clear(name, identity))
     for uri, answer in answers.items():
         if not isinstance(answer, Failure):
             if answer:

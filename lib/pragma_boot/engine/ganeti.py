@@ -127,7 +127,7 @@ class Ganeti:
 
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Remove every instance of a cluster, those that are being made too; their names."""
-        mark = f'{ledger}:{cluster}'
+        mark = instance.tag_value(ledger, cluster)
         while pending := [job for job in self._rapi.ask('GET', '/2/jobs', bulk=1)
                           if job['status'] not in ENDED and _makes(job, mark)]:
             for job in pending:

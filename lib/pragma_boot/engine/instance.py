@@ -36,7 +36,12 @@ Ganeti's QEMU has the name kvm, and under that name uses KVM without being asked
 
 def mark(cluster: etree._Element) -> str:
     """The value of that tag for the instances of a <cluster>."""
-    return f"{cluster.get('ledger', '')}:{cluster.get('name')}"
+    return tag_value(cluster.get('ledger', ''), cluster.get('name'))
+
+
+def tag_value(ledger: str, cluster: str) -> str:
+    """That value by a ledger's identity, '' for a cluster of an older version, and the name."""
+    return ':'.join(filter(None, (ledger, cluster)))
 
 
 class Plan:

@@ -214,7 +214,8 @@ class Libvirt:
 
     def _is_of(self, name: str, cluster: str, ledger: str) -> bool:
         mark = self._mark(name)
-        return mark is not None and (mark.get('cluster'), mark.get('ledger')) == (cluster, ledger)
+        return mark is not None and (
+            mark.get('cluster'), mark.get('ledger', '')) == (cluster, ledger)
 
     def _undefine(self, names: Iterable[str]) -> None:
         """Destroy and undefine domains by their names; raises Failure for one that stays."""
