@@ -184,11 +184,11 @@ test test-quick test-long check-docs: PACKAGES += $(TEST_PACKAGES)
 test-long: PACKAGES += $(LONG_PACKAGES)
 
 .PHONY: test
-test: setup $(pragma)/images/debian/debian.img.gz ## run the tests, including those that boot guests
+test: lint $(pragma)/images/debian/debian.img.gz ## run the tests, including those that boot guests
 	$(Q)cd $(pragma) && $(pytest) -m 'not long' $(PYTEST)
 
 .PHONY: test-quick
-test-quick: setup ## run the tests that boot no guest
+test-quick: lint ## run the tests that boot no guest
 	$(Q)cd $(pragma) && $(pytest) -m 'not guest and not long' $(PYTEST)
 
 .PHONY: check-docs
@@ -209,7 +209,7 @@ soak: setup ## CLUSTERS=100 SECONDS=900: create clusters, kill tools
 	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m lab.soak --clusters $(CLUSTERS) --seconds $(SECONDS)
 
 .PHONY: test-long
-test-long: setup $(pragma)/images/debian/debian.img.gz ## run all tests, including those of many minutes
+test-long: lint $(pragma)/images/debian/debian.img.gz ## run all tests, including those of many minutes
 	$(Q)cd $(pragma) && $(pytest) $(PYTEST)
 
 test-debian12: release := bookworm

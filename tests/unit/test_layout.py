@@ -41,6 +41,13 @@ def test_no_modules_import_each_other(graph):
             graph.find_upstream_modules(f'pragma_boot.engine.{kind.module}')
 
 
+def test_tools_and_modules_are_short():
+    for path in TOOLS:
+        assert len(path.read_text(encoding='utf-8').splitlines()) <= 100, path
+    for path in MODULES:
+        assert len(path.read_text(encoding='utf-8').splitlines()) <= 250, path
+
+
 def test_packages_and_modules_say_what_they_are():
     for path in MODULES:
         text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from lab import DATA
-from pragma_boot.document import rules, tree
+from pragma_boot.document import edits, rules, tree
 from pragma_boot.system.failure import Failure
 
 TEXT = (DATA / 'vc-boot-out.xml').read_text()
@@ -36,7 +36,7 @@ def fault(root):
 def test_a_good_document():
     tree.validate(document(), 'document', 'it')
     assert rules.explain(document()) is None
-    assert rules.changed(document(), document()) == ''
+    assert edits.refused(document(), document()) == ''
 
 
 @pytest.mark.parametrize('edit, message', [
@@ -107,7 +107,7 @@ def test_what_a_schema_refuses_is_told_in_words(data):
     (('<key>', '<key>ssh-rsa AAAA '), '<key> differs from the ledger'),
 ])
 def test_an_edit_that_comes_too_late(edit, message):
-    assert message in rules.changed(document(), document(edit))
+    assert message in edits.refused(document(), document(edit))
 
 
 @pytest.mark.parametrize('edit', [
@@ -118,11 +118,11 @@ def test_an_edit_before_there_are_disks(edit):
     known = document()
     for disk in known.findall('cluster/node/disk'):
         disk.getparent().remove(disk)
-    assert rules.changed(known, document(edit)) == ''
+    assert edits.refused(known, document(edit)) == ''
 
 
 def test_a_node_that_was_removed():
     root = document()
     edited = copy.deepcopy(root)
     edited.find('cluster').remove(edited.find("cluster/node[@name='compute-0']"))
-    assert "<node> 'compute-0' is in the ledger alone" in rules.changed(root, edited)
+    assert "<node> 'compute-0' is in the ledger alone" in edits.refused(root, edited)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from lxml import etree
 
-from ..document import rules, tree
+from ..document import edits, tree
 from ..engine.protocol import MARK
 from ..engine.registry import engine_uri
 from ..image import overlay
@@ -191,7 +191,7 @@ class Ledger:
         if known is None:
             raise Failure(f"cluster '{name}' is not in the ledger of '{self.root}': "
                           'run vc-allocate')
-        if edit := rules.changed(known, root):
+        if edit := edits.refused(known, root):
             raise Failure(f"cluster '{name}': {edit}: it was edited too late, change it back "
                           f"(pragma_boot(7)), or remove the cluster with 'vc-clean {name}'")
         hosts = {node.get('name'): node.get('host') for node in tree.nodes(known)}

@@ -105,7 +105,7 @@ class External:
         for node in nodes or ():
             groups.setdefault(node.getparent(), []).append(node)
 
-        def states(cluster):
+        def states(cluster: etree._Element) -> dict[str, str]:
             try:
                 return dict(self._states(cluster))
             except Unsupported:
