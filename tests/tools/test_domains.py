@@ -55,6 +55,7 @@ MORE = {
     'cdrom': ('devices', ("<disk type='file' device='cdrom'><source file='/iso/x.iso'/>"
               "<target dev='hdc' bus='ide'/></disk>")),
     'pcnet': ('interface', "<model type='pcnet'/>"),
+    'model-empty': ('interface', '<model/>'),
     'net-transitional': ('interface', "<model type='virtio-transitional'/>"),
     'e1000e': ('interface', "<model type='e1000e'/>"),
     **{f'interface-{kind}': ('interface', f"<interface type='{kind}'>{source}")
@@ -168,7 +169,8 @@ CARRIED = {
     'sectors': {'devices/disk/blockio/@physical_block_size': '4096'},
     'empty-cdrom': {'count(devices/disk)': '1'}, 'empty-floppy': {'count(devices/disk)': '1'},
     'cdrom-first': {'count(devices/disk)': '1', BUS: 'ide'},
-    'no-model': {'card': 'rtl8139'}, 'net-transitional': {'card': f'{CARD}-transitional'},
+    'no-model': {'card': 'rtl8139'}, 'model-empty': {'card': 'rtl8139'},
+    'net-transitional': {'card': f'{CARD}-transitional'},
     'e1000e': {'card': 'e1000e'}, 'macvtap': {'card': CARD},
     **{name: {'card': CARD} for name in MORE if name.startswith('interface-')},
     'clock-variable': {'clock/@offset': 'localtime'},

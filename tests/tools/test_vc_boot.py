@@ -70,6 +70,22 @@ def test_verbose_names_what_was_dropped(site, document):
         in lines(done.stderr)
 
 
+@pytest.mark.parametrize('node, gone, message', [
+    ('frontend', 'devices/disk', 'the <domain> has 0 disks, not one'),
+    ('compute-0', 'devices/disk/target', 'the <disk> has no <target dev=…>'),
+    ('frontend', 'devices/interface', ("the <domain> has 1 network interfaces, and node "
+                                       "'frontend' has 2")),
+    ('compute-0', 'devices/interface', ("the <domain> has 0 network interfaces, and node "
+                                        "'compute-0' has 1")),
+    ('frontend', 'devices', 'the <domain> has 0 disks, not one')])
+def test_a_domain_that_lost_an_element_is_refused(site, document, node, gone, message):
+    root = etree.fromstring(document)
+    element = root.find(f"{node.split('-')[0]}/domain/{gone}")
+    element.getparent().remove(element)
+    line = site.fails('vc-boot', '--print', '--node', node, input=etree.tostring(root))
+    assert re.fullmatch(f'vc-boot: line [0-9]+: {re.escape(message)}', line), line
+
+
 def test_starts_resumes_and_cleans(site, document):
     output = boot(site, document).stdout
     assert mine(site) == all_nodes(site)

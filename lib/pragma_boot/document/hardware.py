@@ -142,10 +142,13 @@ def check_disk(disk: etree._Element, kind: str) -> None:
 
 
 def complete_interface(author: etree._Element, interface: etree._Element) -> None:
-    """Add the <model> that libvirt derives to a carried <interface> without one."""
-    if interface.find('model') is None:
+    """Set the model that libvirt derives for a carried <interface> that names none."""
+    model = interface.find('model')
+    if model is None or model.get('type') is None:
         if author.get('type') == 'hostdev':
             raise Failure(f"line {author.sourceline}: <interface type='hostdev'> is refused: nodes "
                           'do not get a device of the host; give it a <model type=…>')
-        model = etree.SubElement(interface, 'model', type=DEFAULT_CARD)
-        model.sourceline = interface.sourceline
+        if model is None:
+            model = etree.SubElement(interface, 'model')
+            model.sourceline = interface.sourceline
+        model.set('type', DEFAULT_CARD)

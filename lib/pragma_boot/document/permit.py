@@ -171,7 +171,8 @@ def refuse(author: etree._Element, role: str) -> None:
 def permitted(author: etree._Element) -> etree._Element:
     """A new <domain> with those parts of an author's that are ALLOWED, at the author's lines.
 
-    Raises Failure, with the line, for a value that a node cannot have.
+    It has one disk with a <target>, and a model in each interface. Raises Failure, with the line,
+    for a value that a node cannot have.
     """
     kind = author.get('type', ENGINES[0])
     if kind not in ENGINES:
@@ -179,8 +180,10 @@ def permitted(author: etree._Element) -> etree._Element:
     top = etree.Element('domain')
     top.sourceline = author.sourceline
     _carry(author, top, '')
-    for disk in top.findall('devices/disk'):
-        hardware.check_disk(disk, top.xpath('string(os/type/@machine)'))
+    disks = top.findall('devices/disk')
+    if len(disks) != 1:
+        raise Failure(f'line {author.sourceline}: the <domain> has {len(disks)} disks, not one')
+    hardware.check_disk(disks[0], top.xpath('string(os/type/@machine)'))
     return top
 
 

@@ -9,6 +9,7 @@ from ..document import attachment
 from ..document.permit import AGENT, CARDS, DISK_BUSES, FEATURES, permitted
 from ..document.tree import domain as author_of
 from ..document.tree import domain_name, domain_uuid, image
+from ..system.failure import Failure
 from . import session
 
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
@@ -29,7 +30,6 @@ def build(root: etree._Element, node: etree._Element, acceleration: str, console
     """
     author = permitted(author_of(root, node.get('role')))
     machine = author.xpath('string(os/type/@machine)') or 'pc'
-    interfaces = node.findall('interface')
     domain = etree.Element('domain', type='kvm' if acceleration == 'kvm' else 'qemu',
                            nsmap={'qemu': QEMU})
     _add(domain, 'name', domain_name(node))
@@ -53,7 +53,7 @@ def build(root: etree._Element, node: etree._Element, acceleration: str, console
     for event, action in (('poweroff', 'destroy'), ('reboot', 'restart'), ('crash', 'destroy')):
         _add(domain, f'on_{event}', action)
     _add_devices(etree.SubElement(domain, 'devices'), root, node, author, console)
-    _add_interfaces(domain, author, interfaces, machine)
+    _add_interfaces(domain, author, node, machine)
     etree.indent(domain)
     return domain
 
@@ -103,14 +103,17 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
     etree.SubElement(devices, 'memballoon', model='none')
 
 
-def _add_interfaces(domain: etree._Element, author: etree._Element,
-                    interfaces: list[etree._Element], machine: str) -> None:
+def _add_interfaces(domain: etree._Element, author: etree._Element, node: etree._Element,
+                    machine: str) -> None:
     """Add the network interfaces at ascending PCI slots.
 
     Attachments that libvirt's <interface> cannot express become QEMU options.
     """
-    models = [interface.xpath('string(model/@type)')
-              for interface in author.findall('devices/interface')]
+    interfaces = node.findall('interface')
+    models = [model.get('type') for model in author.findall('devices/interface/model')]
+    if len(models) < len(interfaces):
+        raise Failure(f"line {author.sourceline}: the <domain> has {len(models)} network "
+                      f"interfaces, and node '{node.get('name')}' has {len(interfaces)}")
     arguments = []
     for index, interface in enumerate(interfaces):
         model = models[index]
