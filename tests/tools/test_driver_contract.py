@@ -10,7 +10,7 @@ from lxml import etree
 
 from lab import ROOT
 from lab.drivers import OPTIONAL, Wrapped
-from lab.leftovers import mounts, processes
+from lab.leftovers import mounts, processes, settled
 from lab.needs import do_without
 from lab.nodes import without_dependency
 from lab.site import lines
@@ -170,8 +170,17 @@ def test_a_signal_ends_the_call_and_removes_the_cluster(driver, where, how):
         assert all(' sleep 600' in line for line in left)
         assert len(left) == len(driver.machines()) <= 1
     else:
-        assert first == [] and left == [] and driver.machines() == []
-        assert driver.site.clusters() == []
+        assert first == [] and settled(driver.site), left
+        assert driver.machines() == [] and driver.site.clusters() == []
+
+
+def test_a_signal_while_an_executable_is_started(wrapped):
+    """The executable itself sends it, first of all: it gets SIGTERM and is waited for."""
+    driver = wrapped('seed')
+    driver.write('fix_images', 'kill -INT $PPID; exec sleep 600')
+    for _ in range(5):
+        assert said(driver.boot(status=130).stderr) == ['pragma_boot: interrupted']
+        assert processes(driver.site) == [] and driver.site.clusters() == []
 
 
 @pytest.mark.parametrize('where', ['allocate-waits-after', 'boot-waits-after'])

@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from .. import VERSION
-from ..system import environment, log
+from ..system import environment, interruption, log
 from ..system.failure import FAILED, INTERRUPTED, Failure, Said, Usage, cause
 
 Main = Callable[[Sequence[str], BinaryIO | None, BinaryIO | None], int]
@@ -80,14 +79,13 @@ def run(main: Main) -> int:
 
     SIGTERM ends a tool as Ctrl-C does: every context manager cleans up, the status is 130.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruption.prepare()
     try:
         environment.prepare()
         return _status(main)
     finally:
         # A signal that arrives while Python exits does not change the status any more.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
+        interruption.ignore()
 
 
 def _status(main: Main) -> int:

@@ -8,7 +8,7 @@ import sys
 import sh
 
 from ..engine import external
-from ..system import log, process, terminal
+from ..system import interruption, log, process, terminal
 from ..system.failure import FAILED, INTERRUPTED, SHORTAGE, Failure, Said
 from ..system.settings import Settings
 
@@ -71,8 +71,9 @@ class Driver:
                 while waiting or running:
                     while waiting and len(running) < max(most, 1):
                         executable, *arguments = waiting.popleft()
-                        running.append(_Call(os.path.join(self.folder, executable), arguments,
-                                             environment, descriptors))
+                        with interruption.held():
+                            running.append(_Call(os.path.join(self.folder, executable), arguments,
+                                                 environment, descriptors))
                     running[0].wait()
                     running.popleft()
             except BaseException:

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
-from . import process
+from . import interruption, process
 from .failure import INTERRUPTED, SHORTAGE, Failure, cause
 
 _running: set[subprocess.Popen] = set()
+_terminated = False
 
 
 def run(argv: list[str], subject: str, env: dict[str, str] | None = None) -> bytes:
@@ -20,7 +22,8 @@ def run(argv: list[str], subject: str, env: dict[str, str] | None = None) -> byt
     its last line, and has its status if that is 3 or 130.
     """
     # Files, not pipes: a machine that the program leaves running may keep its streams open.
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with (tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr,
+          interruption.held() as release):
         try:
             child = subprocess.Popen(process.bound(argv), stdin=subprocess.DEVNULL, stdout=stdout,
                                      stderr=stderr, env=env, start_new_session=True)
@@ -28,6 +31,9 @@ def run(argv: list[str], subject: str, env: dict[str, str] | None = None) -> byt
             raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
         _running.add(child)
         try:
+            release()
+            if _terminated:
+                _terminate(child)
             child.wait()
         except BaseException:
             _terminate(child)
@@ -47,10 +53,17 @@ def run(argv: list[str], subject: str, env: dict[str, str] | None = None) -> byt
     return done.stdout
 
 
-def terminate_all() -> None:
-    """Send SIGTERM to every program that runs now, whichever thread waits for it."""
-    for child in list(_running):
-        _terminate(child)
+@contextlib.contextmanager
+def terminated() -> Iterator[None]:
+    """Send SIGTERM to every program that runs now or is started by a thread in the block."""
+    global _terminated
+    _terminated = True
+    try:
+        for child in list(_running):
+            _terminate(child)
+        yield
+    finally:
+        _terminated = False
 
 
 def _terminate(child: subprocess.Popen) -> None:

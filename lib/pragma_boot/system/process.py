@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from . import interruption
 from .failure import Failure, cause
 
 if TYPE_CHECKING:
@@ -23,13 +24,22 @@ def run(argv: Sequence[str], subject: str, input: bytes | None = None,
     begins with ``subject``: ``cannot probe 'disk.img'``.
     """
     import subprocess
-    try:
-        done = subprocess.run([*wrap, *argv], input=input, capture_output=True, env=env,
-                              check=False, pass_fds=descriptors,
-                              stdin=subprocess.DEVNULL if input is None else None)
-    except OSError as error:
-        raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
-    done.args = argv
+    with interruption.held() as release:
+        try:
+            child = subprocess.Popen([*wrap, *argv], env=env, pass_fds=descriptors,
+                                     stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except OSError as error:
+            raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
+        with child:
+            try:
+                release()
+                output = child.communicate(input)
+            except BaseException:
+                child.kill()
+                child.wait()
+                raise
+    done = subprocess.CompletedProcess(argv, child.returncode, *output)
     if statuses is not None and done.returncode not in statuses:
         raise Failure(f'{subject}: {last_line(done)}')
     return done
@@ -64,14 +74,16 @@ def daemon(argv: Sequence[str], subject: str, wrap: Sequence[str] = (),
     ``wrap`` and ``descriptors`` are those of ``run``.
     """
     import subprocess
-    child = subprocess.Popen([*wrap, *bound(argv)], pass_fds=descriptors, cwd=folder,
-                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                             stderr=subprocess.PIPE)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        stderr = child.communicate()[1]
+    with interruption.held() as release:
+        child = subprocess.Popen([*wrap, *bound(argv)], pass_fds=descriptors, cwd=folder,
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE)
+        try:
+            release()
+            yield child
+        finally:
+            child.terminate()
+            stderr = child.communicate()[1]
     if child.returncode != 0:
         done = subprocess.CompletedProcess(argv, child.returncode, b'', stderr)
         raise Failure(f'{subject}: {last_line(done)}')

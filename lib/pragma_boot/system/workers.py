@@ -19,7 +19,8 @@ def each(work: Callable[[Item], Result], items: Iterable[Item], maximum: int) ->
         try:
             return list(pool.map(work, items))
         except KeyboardInterrupt:
-            # The threads wait for these, and the end of the block for the threads.
+            # The threads wait for programs, and we for the threads.
             from . import executable
-            executable.terminate_all()
+            with executable.terminated():
+                pool.shutdown(cancel_futures=True)
             raise

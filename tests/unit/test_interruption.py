@@ -1,0 +1,83 @@
+"""An interruption while a child is started waits until the child can be ended."""
+import os
+import signal
+import threading
+
+import pytest
+
+from pragma_boot.system import executable, interruption, process, workers
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """The handlers of a tool, and those of pytest afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interruption.prepare()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_held_until_released(number):
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interruption.held() as release:
+        os.kill(os.getpid(), number)
+        reached.append('held')
+        try:
+            release()
+        finally:
+            reached.append('released')
+    assert reached == ['held', 'released']
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+
+
+def test_held_until_the_outermost_block_ends():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interruption.held():
+        with interruption.held():
+            os.kill(os.getpid(), signal.SIGINT)
+        reached.append('inner block')
+    assert reached == ['inner block']
+
+
+def test_a_thread_holds_nothing():
+    with interruption.held():
+        pass
+    thread = threading.Thread(target=lambda: interruption.held().__enter__())
+    thread.start()
+    thread.join()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_ignored_sigint_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interruption.prepare()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize('run', [process.run, executable.run])
+def test_a_child_that_interrupts_us_is_ended(tmp_path, run):
+    """Whether the signal comes before or after the child is known."""
+    for count in range(20):
+        pid = tmp_path / f'pid-{count}'
+        with pytest.raises(KeyboardInterrupt):
+            run(['sh', '-c', f'echo $$ >{pid}; kill -INT $PPID; exec sleep 600'], 'x')
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+
+
+def test_programs_that_threads_run_are_ended(tmp_path):
+    """Also one that a thread starts after the interruption."""
+    def work(number):
+        kill = f'kill -INT {os.getpid()}; ' * (number == 3)
+        executable.run(['sh', '-c', f'echo $$ >{tmp_path}/{number}; {kill}exec sleep 600'], 'x')
+
+    with pytest.raises(KeyboardInterrupt):
+        workers.each(work, range(8), 4)
+    for file in tmp_path.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
