@@ -57,7 +57,7 @@ def test_programs_that_read_images_have_no_rights(journal, monkeypatch):
     site.run('vc-inject', input=site.document(site.entry, 'vc-allocate', 1))
     seen = {file.name.split('.')[0] for file in output.iterdir()}
     assert seen == PROGRAMS
-    nobody = str(confinement._nobody().pw_uid) if os.geteuid() == 0 else str(os.geteuid())
+    nobody = str(confinement.nobody().pw_uid) if os.geteuid() == 0 else str(os.geteuid())
     for file in output.iterdir():
         text = file.read_text()
         facts = dict(re.findall(r'^(\w+):[ \t]*(.*)$', text, re.M))

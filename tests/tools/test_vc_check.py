@@ -17,7 +17,7 @@ from lab.images import FIRST, disk, entry, make_image, pack
 from lab.needs import do_without, need
 from lab.site import lines
 from pragma_boot.document import libvirt_schema, vcin
-from pragma_boot.image import guest, partition, services
+from pragma_boot.image import guest, root, services
 
 SYSTEM, WANTS = 'etc/systemd/system', 'etc/systemd/system/multi-user.target.wants'
 PART = {f'{SYSTEM}/{name}': b'[Unit]\n'
@@ -59,10 +59,10 @@ def check(site, path, status=1, **options):
     return [(one.get('result'), one.get('of'), one.text) for one in root]
 
 
-TITLES = ['the image is raw, or raw in .gz', *(one.title for one in (
-    *partition.REQUIREMENTS, partition.CLEAN, *guest.REQUIREMENTS,
+TITLES = ['the image can be unpacked', *(one.title for one in (
+    *root.REQUIREMENTS, root.CLEAN, *guest.REQUIREMENTS,
     *guest.drivers(['virtio'], ['virtio']), services.commands(''), *services.REQUIREMENTS))]
-VITAL = len(partition.REQUIREMENTS) + 2
+VITAL = len(root.REQUIREMENTS) + 2
 """Where one of these fails, later ones are not checked."""
 
 
@@ -87,12 +87,13 @@ def put(site, name, *command):
     return path
 
 
-def disguised(site):
-    path = site.folder / 'liar.img'
-    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', path, '16M'], check=True)
-    with open(path, 'ab') as file:
-        file.truncate(-(-path.stat().st_size // 512) * 512)
-    return path
+def created(name, kind):
+    """An empty image of 16 MiB in a format of QEMU."""
+    def make(site):
+        path = site.folder / name
+        subprocess.run(['qemu-img', 'create', '-q', '-f', kind, path, '16M'], check=True)
+        return path
+    return make
 
 
 def cut(site):
@@ -110,54 +111,54 @@ def written(name, content):
 
 FAILS = [
     (0, cut, 'cannot unpack the image: '),
-    (0, disguised, 'the image is qcow2, not raw: convert it with qemu-img'),
+    (0, created('liar.raw', 'qcow2'), 'the image is not raw, though its name says so'),
+    (0, created('other.img', 'vmdk'), 'the image is vmdk, not raw or qcow2: convert it with qemu-img'),
     (0, written('odd.img', b'x' * 777), 'the image has 777 bytes, not whole sectors'),
     (0, written('empty.img', b''), 'the image is empty'),
     (0, written('not.gz', b'x' * 512), 'the image is not gzip, though its name says so'),
     (1, written('zeros.img', bytes(1 << 20)),
-     'the image has no partition table: .*: make / partition 1'),
-    (1, lambda site: disk(site, 'label: dos\n2: start=1MiB, type=83\n'),
-     'the image has no partition 1: make /'),
-    (2, bare(table='type=8e'), 'partition 1 is an LVM physical volume, .*: install without LVM'),
-    (2, bare(table='type=fd'), 'partition 1 is a RAID member'),
-    (2, bare(table='type=82'), 'partition 1 is swap'),
-    (2, bare(table='type=5'), 'partition 1 is extended'),
-    (3, lambda site: disk(site, 'label: dos\nstart=1MiB, type=83\n',
+     'the image has no partition table: .*: make / a partition'),
+    (1, lambda site: disk(site, 'label: dos\n'), 'the image has no partition: make / a partition'),
+    (2, bare(table='type=8e'), 'partition 1 has no file system: install the system'),
+    (2, bare(table='type=fd'), 'partition 1 is a RAID member: install'),
+    (2, bare(table='type=82'), 'partition 1 is swap: install'),
+    (2, bare(table='type=5'), 'partition 1 is extended: install'),
+    (2, lambda site: disk(site, 'label: dos\nstart=1MiB, type=83\n',
                           content=[(FIRST, entry(2048, 1 << 20))]),
      'partition 1 lies outside the disk: write the table anew'),
-    (4, bare(), 'partition 1 has no file system: install'),
-    (4, lambda site: put(site, 'swap', 'mkswap'), 'partition 1 is swap'),
-    (5, raw(commands=['set_super_value state 2']), 'has its error flag set: run e2fsck on it'),
-    (5, raw(commands=['set_super_value last_orphan 12']), 'has orphaned inodes: run e2fsck on it'),
-    (6, raw(commands=['clri /root']),
+    (2, bare(), 'partition 1 has no file system: install'),
+    (2, lambda site: put(site, 'swap', 'mkswap'), 'partition 1 is swap'),
+    (3, raw(commands=['set_super_value state 2']), 'has its error flag set: run e2fsck on it'),
+    (3, raw(commands=['set_super_value last_orphan 12']), 'has orphaned inodes: run e2fsck on it'),
+    (4, raw(commands=['clri /root']),
      'the file system is damaged: .*: shut the guest down, or run e2fsck'),
-    (6, raw(commands=['journal_open', 'journal_write -b 14000 /dev/zero', 'journal_close']),
+    (4, raw(commands=['journal_open', 'journal_write -b 14000 /dev/zero', 'journal_close']),
      'the journal was not replayed: shut the guest down'),
-    (7, raw(without=['usr/local/sbin/pragma-guest']),
+    (5, raw(without=['usr/local/sbin/pragma-guest']),
      r'not there \(pragma-guest\): run images/guest/install'),
-    (7, raw(commands=['set_inode_field /usr/local/sbin/pragma-guest mode 0100644']),
+    (5, raw(commands=['set_inode_field /usr/local/sbin/pragma-guest mode 0100644']),
      r'not there \(pragma-guest\)'),
-    (7, raw(without=[f'{SYSTEM}/pragma-guest-ready.service']),
+    (5, raw(without=[f'{SYSTEM}/pragma-guest-ready.service']),
      r'not there \(pragma-guest-ready.service\)'),
-    (7, raw(commands=['rm /etc/systemd/system/pragma-guest.service',
+    (5, raw(commands=['rm /etc/systemd/system/pragma-guest.service',
                       'symlink /etc/systemd/system/pragma-guest.service /dev/null']),
      r'not there \(pragma-guest.service\)'),
-    (8, raw(without=[f'{WANTS}/pragma-guest.service']),
+    (6, raw(without=[f'{WANTS}/pragma-guest.service']),
      r'not enabled \(pragma-guest.service\): run images/guest/install'),
-    (8, raw(without=[f'{WANTS}/pragma-guest-ready.service']),
+    (6, raw(without=[f'{WANTS}/pragma-guest-ready.service']),
      r'not enabled \(pragma-guest-ready.service\)'),
-    (9, raw(builtin=[]),
+    (7, raw(builtin=[]),
      'kernel 6.1.0 has no virtio_blk for a disk on the bus virtio: install one'),
-    (9, raw(builtin=['virtio_blk_more.ko', 'virtio_blk.ko.d/x.ko']), 'has no virtio_blk '),
-    (9, raw(without=[f'{KERNEL}/modules.builtin']), 'has no virtio_blk '),
-    (9, raw(commands=['mkdir /usr/lib/modules/7.0']),
+    (7, raw(builtin=['virtio_blk_more.ko', 'virtio_blk.ko.d/x.ko']), 'has no virtio_blk '),
+    (7, raw(without=[f'{KERNEL}/modules.builtin']), 'has no virtio_blk '),
+    (7, raw(commands=['mkdir /usr/lib/modules/7.0']),
      'kernel 7.0 has no virtio_pci, no virtio_blk'),
-    (10, raw(dep=DEP[:1]), 'kernel 6.1.0 has no virtio_net for a network interface virtio'),
-    (11, raw(without=['usr/sbin/ip', 'usr/sbin/sshd']),
+    (8, raw(dep=DEP[:1]), 'kernel 6.1.0 has no virtio_net for a network interface virtio'),
+    (9, raw(without=['usr/sbin/ip', 'usr/sbin/sshd']),
      'runs ip, sshd, and the image has no such command: install iproute2, openssh-server'),
-    (12, raw(commands=[f'symlink /{WANTS}/connman.service ../x']),
+    (10, raw(commands=[f'symlink /{WANTS}/connman.service ../x']),
      'connman would change the node.s interfaces, .*: disable the service'),
-    (12, raw(files=[('etc/sysconfig/network-scripts/ifcfg-eth0', b''),
+    (10, raw(files=[('etc/sysconfig/network-scripts/ifcfg-eth0', b''),
                     ('etc/rc.d/init.d/network', b'')]), 'network, which reads ifcfg-eth0'),
 ]
 
@@ -236,7 +237,7 @@ def test_says_what_is_not_met(site, number, make, reason):
     assert len(found) == len(TITLES), found
     assert [result for result, _, _ in found[:number]] == ['ok'] * number, found
     assert found[number][0] == 'failed' and re.search(reason, found[number][2]), found[number]
-    remedies = 'convert|make|install|write|run|shut|disable|ask'
+    remedies = 'convert|make|install|name|write|run|shut|disable|ask'
     assert re.search(f': ({remedies}) ', found[number][2]), found[number]
     after = {result for result, _, _ in found[number + 1:]}
     expected = {'unseen'} if number < VITAL else {'ok', 'failed'} if '7.0' in reason else {'ok'}
@@ -265,7 +266,7 @@ def test_an_image_that_meets_all(site, packed):
                                             for line in output), output
     assert output[0].startswith('ok    the image is raw, in .gz (16 MiB; ' if packed
                               else 'ok    the image is raw (16 MiB)')
-    assert output[4] == 'ok    partition 1 is a file system (ext4, 15 MiB)'
+    assert output[2] == 'ok    partition 1 is the root partition (ext4): no other can be'
 
 
 def vc_in(site, image, change=()):
@@ -294,7 +295,7 @@ VC_FAILS = [
     (2, [('<devices>', f'<devices>{CARD}')], 'the frontend has 3 network interfaces'),
     (3, [('</disk>', "</disk><disk type='file'><source file='b'/></disk>")],
      'the frontend has 2 disks, not one'),
-    (3, [("type='raw'", "type='qcow2'")], "disk is 'qcow2': an image must be raw, or raw in .gz"),
+    (3, [("type='raw'", "type='vmdk'")], "disk is 'vmdk': an image must be raw or qcow2"),
     (4, [(DISK, "<source file='../x'/>")], "image '../x' of the frontend lies outside"),
     (4, [(DISK, "<source file='nothing.img'/>")],
      "cannot open image 'nothing.img' of the frontend: No such file"),
@@ -359,10 +360,9 @@ def test_asks_for_the_drivers_that_the_vc_in_asks_for(site, packed):
 def test_one_image_of_both_roles_is_checked_once(site, packed):
     path = vc_in(site, packed, [('hosted-vm-0-0-1.img.gz', 'calit2-119-222.img.gz')])
     found = check(site, path, status=0)
-    assert [text for _, of, text in found if of == 'both'][1:5] == [
-        'there is a partition 1 (dos table)', 'partition 1 is no swap, LVM or RAID',
-        'partition 1 lies inside the disk, at 1048576 bytes',
-        'partition 1 is a file system (ext4, 15 MiB)']
+    assert [text for _, of, text in found if of == 'both'][1:3] == [
+        'there is a dos table with partition 1',
+        'partition 1 is the root partition (ext4): no other can be']
     # The file, its profile and network; the memory of each role.
     assert len(found) == 1 + 2 + 2 * (len(vcin.REQUIREMENTS) + 1) + len(TITLES)
 
@@ -376,7 +376,7 @@ def test_the_drivers_of_all_permitted_devices_are_known():
 
 def test_links_to_folders_are_followed(site):
     path = guest_image(site.folder / 'image.img', without=['usr/local/sbin/pragma-guest'])
-    assert check(site, path)[7][0] == 'failed'
+    assert check(site, path)[5][0] == 'failed'
     (site.folder / 'program').write_bytes(b'#!/usr/bin/python3')
     harm(path, 'mkdir /usr/local', 'mkdir /usr/local/bin', 'cd /usr/local/bin',
          f"write {site.folder / 'program'} pragma-guest",
@@ -387,9 +387,9 @@ def test_links_to_folders_are_followed(site):
 
 def test_another_file_system_is_not_read(site):
     found = check(site, put(site, 'minix', 'mkfs.minix'))
-    assert found[5][0] == 'ok' and 'libguestfs' in found[5][2]
-    assert {result for result, _, _ in found[6:]} == {'unseen'}
-    assert 'vc-check reads ext2' in found[6][2]
+    assert found[3][0] == 'ok' and 'libguestfs' in found[3][2]
+    assert {result for result, _, _ in found[4:]} == {'unseen'}
+    assert 'vc-check reads ext2' in found[4][2]
 
 
 NOBODY = ('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--')

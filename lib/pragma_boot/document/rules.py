@@ -47,6 +47,8 @@ COUNT = Kind('0*[1-9][0-9]*', 'a whole number from 1 on')
 INTEGER = Kind('-?[0-9]+', 'a whole number')
 LINK = Kind(r'[A-Za-z0-9][A-Za-z0-9_.\-]{0,14}', 'a name of at most 15 characters')
 MAC = Kind('([0-9a-f]{2}:){5}[0-9a-f]{2}', 'a MAC in small letters such as 52:54:00:00:00:01')
+PARTITION = Kind(r'[1-9][0-9]{0,2}|/dev/[\w+.-]+/[\w+.-]+|btrfsvol:/dev/sda[0-9]+/[\w@+./-]+',
+                 'the number of a partition, or a logical volume such as /dev/vg0/root')
 ANY = Kind('(?s:.*)', 'a text')
 ROLE = _words('frontend', 'compute')
 
@@ -74,7 +76,7 @@ ATTRIBUTES: dict[str, dict[str, Kind]] = {
 
 OPTIONAL: dict[str, dict[str, Kind]] = {
     'source': {'name': ENTRY},
-    'image': {'modified': INTEGER},
+    'image': {'modified': INTEGER, 'partition': PARTITION},
     'cluster': {'ledger': Kind('[0-9a-f]{32}', '32 hexadecimal digits')},
     'cluster/node/interface': {
         'gw': ADDRESS, 'port': _up_to(65535, 1024), 'bridge': LINK, 'source': LINK,
@@ -86,6 +88,7 @@ OPTIONAL: dict[str, dict[str, Kind]] = {
 
 TEXTS: dict[str, Kind] = {
     'driver': Kind(r'[A-Za-z0-9][A-Za-z0-9_.\-]{0,62}', 'the name of a guest profile'),
+    'frontend/partition': PARTITION, 'compute/partition': PARTITION,
     'networks/network/ipaddress': ADDRESS,
     'networks/network/netmask': NETMASK,
     'networks/frontend/public': _words('eth1'),

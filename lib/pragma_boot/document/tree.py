@@ -133,6 +133,12 @@ def image_file(root: etree._Element, role: str) -> str:
     return path
 
 
+def image_type(root: etree._Element, role: str) -> str:
+    """The <driver type=> of the disk of the author's image for a role, '' where there is none."""
+    return domain(root, role).xpath(
+        "string(devices/disk[not(@device) or @device='disk']/driver/@type)")
+
+
 def image(root: etree._Element, role: str) -> etree._Element:
     """The <image> for a role; raises Failure where no image was staged."""
     found = root.find(f"image[@role='{role}']")

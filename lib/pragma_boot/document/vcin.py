@@ -16,6 +16,9 @@ from .tree import ROLES, put
 
 INTERFACES = {'frontend': 2, 'compute': 1}
 
+IMAGE_TYPES = ('raw', 'qcow2')
+"""Of <driver type=>: what an image is, or what its compressed file holds (image.formats)."""
+
 
 def resolve(root: etree._Element, base: str, path: str, settings: Settings,
             name: str | None = None) -> etree._Element:
@@ -102,10 +105,10 @@ def _disk(author: Author) -> str:
             or len(sources) != 1 or not sources[0].get('file')):
         raise Failure(f"line {disk.sourceline}: the {author.role}'s disk is not a "
                       "<disk type='file' device='disk'> with one <source file=…>")
-    if driver is not None and driver.get('type', 'raw') != 'raw':
+    if driver is not None and driver.get('type', 'raw') not in IMAGE_TYPES:
         raise Failure(f"line {disk.sourceline}: the {author.role}'s disk is "
-                      f"'{driver.get('type')}': an image must be raw, or raw in .gz")
-    return 'one disk, raw'
+                      f"'{driver.get('type')}': an image must be {' or '.join(IMAGE_TYPES)}")
+    return 'one disk, raw or qcow2'
 
 
 def _image(author: Author) -> str:
@@ -163,7 +166,7 @@ REQUIREMENTS = (
                 'change or remove it (vc-in.xml(5))', vital=False),
     Requirement('memory and CPUs', _size, vital=False),
     Requirement('network interfaces', _interfaces, vital=False),
-    Requirement('one disk, raw', _disk),
+    Requirement('one disk, raw or qcow2', _disk),
     Requirement('its image is there', _image),
     Requirement('a node can have the hardware of the domain', _hardware),
     Requirement('the domain is valid for libvirt', _valid, vital=False),

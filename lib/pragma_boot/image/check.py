@@ -2,6 +2,7 @@
 import contextlib
 import os
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -9,7 +10,8 @@ from ..document import hardware, permit, subnet, tree, vcin
 from ..document.requirement import Checklist, Doubt, Requirement
 from ..system import confinement
 from ..system.settings import Settings
-from . import formats, guest, partition, profile, services
+from . import formats, guest, profile, root, services
+from .record import Author
 
 BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 
@@ -21,13 +23,26 @@ EDIT = 'change it in the vc-in.xml, as vc-in.xml(5) describes'
 """The remedy of requirements that have none of their own."""
 
 
+class Image(NamedTuple):
+    """The path of an image, and what its author says of it."""
+
+    path: str
+    author: Author
+
+
+Images = dict[Image, dict[str, etree._Element]]
+"""The permitted <domain>s of the roles that use an image: {image: {role: <domain>}}."""
+
+
 def check(path: str, settings: Settings, folder: str) -> Checklist:
     """The findings of a file; raises Failure where it cannot be read.
 
     A packed image is unpacked in ``folder``.
     """
     checklist = Checklist()
-    images = _check_vc_in(path, settings, checklist) if _is_xml(path) else {path: {}}
+    images: Images = {Image(path, Author('', '')): {}}
+    if _is_xml(path):
+        images = _check_vc_in(path, settings, checklist)
     for image, domains in images.items():
         _check_image(image, domains, settings.size('image_max_size'), folder, checklist)
     return checklist
@@ -40,11 +55,10 @@ def _is_xml(path: str) -> bool:
     return path.endswith('.xml') or head.startswith(b'<')
 
 
-def _check_vc_in(path: str, settings: Settings,
-                 checklist: Checklist) -> dict[str, dict[str, etree._Element]]:
-    """Check a vc-in.xml; its images: {path: {role: the permitted <domain>}}."""
+def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> Images:
+    """Check a vc-in.xml; its images."""
     roots: list[etree._Element] = []
-    images: dict[str, dict[str, etree._Element]] = {}
+    images: Images = {}
 
     def parse(_: None) -> str:
         roots.append(tree.read_file(path, 'vc-in'))
@@ -61,7 +75,7 @@ def _check_vc_in(path: str, settings: Settings,
         checklist.skip('', ['all other requirements'])
         return images
     checklist.run('', [Requirement('the guest profile', driver, vital=False)], None)
-    network = Requirement('the private network', lambda root: subnet.check(root, settings),
+    network = Requirement('the private network', lambda vc: subnet.check(vc, settings),
                           EDIT, vital=False)
     checklist.run('', [network], roots[0])
     base = os.path.dirname(os.path.abspath(path))
@@ -74,8 +88,9 @@ def _check_vc_in(path: str, settings: Settings,
         checked = checklist.run(role, described, author, {f'{base}/': ''})
         checklist.run(role, [Requirement('memory', _memory, vital=False)], domain)
         if checked:
-            file = vcin.disks(domain)[0].find('source').get('file')
-            images.setdefault(file, {})[role] = permit.permitted(domain)
+            image = Image(vcin.disks(domain)[0].find('source').get('file'), Author(
+                tree.image_type(roots[0], role), tree.text(roots[0].find(f'{role}/partition'))))
+            images.setdefault(image, {})[role] = permit.permitted(domain)
         else:
             checklist.skip(role, ['the content of its image'])
     return images
@@ -102,29 +117,31 @@ def _devices(domains: Iterable[etree._Element]) -> tuple[list[str], list[str]]:
     return sorted(buses or {'virtio'}), sorted(models or {'virtio'})
 
 
-def _check_image(path: str, domains: dict[str, etree._Element], maximum: int, folder: str,
+def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int, folder: str,
                  checklist: Checklist) -> None:
     """Check an image; ``domains`` are the permitted <domain>s that use it, by role."""
+    path, author = image
     of = 'both' if domains.keys() > {'frontend'} else ''.join(domains)
     names = {f"image '{path}'": 'the image'}
     role = 'frontend' if 'frontend' in domains else ''.join(domains)
     inside = [*guest.REQUIREMENTS, *guest.drivers(*_devices(domains.values())),
               services.commands(role), *services.REQUIREMENTS]
-    disk = [*partition.REQUIREMENTS, partition.CLEAN]
+    disk = [*root.REQUIREMENTS, root.CLEAN]
     with contextlib.ExitStack() as stack:
         raw: list[str] = []
 
         def read(_: None) -> str:
-            name, finding = stack.enter_context(formats.readable(path, maximum, folder))
+            name, finding = stack.enter_context(formats.readable(path, maximum, folder,
+                                                                author.type))
             raw.append(name)
             return finding
-        readable = Requirement('the image is raw, or raw in .gz', read,
-                               'make a raw image of whole sectors, or its .gz, anew')
+        readable = Requirement('the image can be unpacked', read,
+                               'make a raw or qcow2 image of whole sectors anew')
         if not checklist.run(of, [readable], None, names):
             checklist.skip(of, [one.title for one in [*disk, *inside]])
             return
-        look = partition.Look(stack.enter_context(confinement.opened(raw[0])),
-                              os.path.getsize(raw[0]), f"image '{path}'")
+        look = root.Look(stack.enter_context(confinement.opened(raw[0])), raw[0],
+                         os.path.getsize(raw[0]), f"image '{path}'", author.partition)
         if not checklist.run(of, disk, look, names):
             checklist.skip(of, [one.title for one in inside])
             return

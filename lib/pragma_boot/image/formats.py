@@ -1,6 +1,6 @@
 """Formats of disk images: recognize an author's file and unpack it to a sparse raw file.
 
-FORMATS is the one table. A format that can be unpacked has an opener there, all others are
+FORMATS is the one table. A format that can be unpacked has a decoder there, all others are
 refused; a new one is one more entry.
 """
 from __future__ import annotations
@@ -9,49 +9,55 @@ import contextlib
 import io
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import BinaryIO, NamedTuple
 
+from ..system import child, confinement
 from ..system.failure import Failure, cause
-from . import sparse
-from .meter import Meter
-from .sparse import CHUNK, Stream
+from . import decode, qcow2
+from .decode import Decoder, Trailing
+from .meter import Follower
+from .sparse import CHUNK, Excess
 
 SECTOR = 512
 
-
-Opener = Callable[[io.RawIOBase], AbstractContextManager[Stream]]
+MEMORY = 1 << 30
+"""Bytes of address space of a decoder, unless its entry has more: RLIMIT_AS kills it beyond."""
 
 
 class Format(NamedTuple):
     """A format of image files: its name, and the ``magic`` bytes that files of it begin with.
 
-    ``open`` takes an open source file and gives a Stream of the raw image; None refuses the format.
-    A file whose name ends in ``suffix`` must have the format.
+    A file whose name ends in ``suffix`` must have the format. ``decode`` unpacks it in a confined
+    child of at most ``memory`` bytes of address space; None refuses the format. ``packed`` formats
+    hold a file of another format.
     """
 
     name: str
     magic: bytes
-    open: Opener | None = None
     suffix: str = ''
+    decode: Decoder | None = None
+    memory: int = MEMORY
+    packed: bool = False
 
 
-def _gunzip(source: io.RawIOBase) -> AbstractContextManager[Stream]:
-    """Unpack by ISA-L in a second thread: all members, CRC and length checked (RFC 1952)."""
-    from isal import igzip_threaded
-    return igzip_threaded.open(source, block_size=CHUNK)
-
-
-RAW = Format('raw', b'', contextlib.nullcontext)
+RAW = Format('raw', b'', '.raw', decode.copy)
+QCOW2 = Format('qcow2', qcow2.MAGIC, '.qcow2', qcow2.convert, 2 * MEMORY)
 
 FORMATS = (
-    Format('gzip', b'\x1f\x8b', _gunzip, '.gz'),
+    Format('gzip', b'\x1f\x8b', '.gz', decode.gunzip, packed=True),
+    Format('xz', b'\xfd7zXZ\0', '.xz', decode.unxz, packed=True),
+    Format('zstd', b'\x28\xb5\x2f\xfd', '.zst', decode.unzstd, packed=True),
+    # the skippable frame that files of pzstd begin with
+    Format('zstd', b'\x50\x2a\x4d\x18', '', decode.unzstd, packed=True),
+    Format('bzip2', b'BZh', '.bz2', decode.bunzip2, packed=True),
+    QCOW2,
     *(Format(name, magic) for name, magic in (
-        ('qcow2', b'QFI\xfb'), ('qed', b'QED\0'), ('vmdk', b'KDMV'), ('vmdk', b'COWD'),
-        ('vmdk', b'# Disk DescriptorFile'), ('vpc', b'conectix'), ('vhdx', b'vhdxfile'),
-        ('vdi', b'<<< '), ('luks', b'LUKS\xba\xbe'), ('parallels', b'WithoutFreeSpace'),
-        ('parallels', b'WithouFreSpacExt'), ('bochs', b'Bochs Virtual HD'))),
+        ('qed', b'QED\0'), ('vmdk', b'KDMV'), ('vmdk', b'COWD'), ('vmdk', b'# Disk DescriptorFile'),
+        ('vpc', b'conectix'), ('vhdx', b'vhdxfile'), ('vdi', b'<<< '), ('luks', b'LUKS\xba\xbe'),
+        ('parallels', b'WithoutFreeSpace'), ('parallels', b'WithouFreSpacExt'),
+        ('bochs', b'Bochs Virtual HD'))),
     RAW,
 )
 """In order; the last one matches every file. The names and magic bytes are those of QEMU."""
@@ -82,134 +88,135 @@ def identity(path: str) -> str:
     return f'{path}\n{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}'
 
 
-class _Hashed(io.RawIOBase):
-    """A file that is hashed as it is read."""
-
-    def __init__(self, file: io.FileIO, meter: Meter) -> None:
-        import hashlib
-        self._file = file
-        self._meter = meter
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview, /) -> int:    # type: ignore[override]
-        count = self._file.readinto(buffer)
-        self.digest.update(memoryview(buffer)[:count])
-        self._meter.advance(count)
-        return count
-
-
-def unpack(path: str, target: BinaryIO, maximum: int, meter: int | None = None) -> str:
+def unpack(path: str, target: BinaryIO, maximum: int, folder: str, type: str = '',
+           meter: int | None = None) -> str:
     """Write the raw image of the file ``path`` sparse to ``target``, an open empty file.
 
-    Returns the SHA-256 of the source file, hexadecimal. Raises Failure for a source that is
-    damaged, empty, of a refused format, not whole sectors, or larger than ``maximum`` bytes when
+    Returns the SHA-256 of the source file, hexadecimal. A file on the way to it has no name, and
+    lies in ``folder``. Raises Failure for a source that is damaged, empty, of a refused format, not
+    of ``type`` (inside its compression), not whole sectors, or larger than ``maximum`` bytes when
     unpacked. Progress is reported to the descriptor ``meter``.
     """
-    with open_source(path) as file:
-        head = file.read(CHUNK)
-        file.seek(0)
-        hashed = _Hashed(file, Meter(meter))
-        opener = _opener(head, path)
-        try:
-            with opener(hashed) as stream:
-                # A packed file may hold any format.
-                size = sparse.copy(stream, target.fileno(), maximum,
-                                   lambda content: _require_open(recognize(content), path))
-        except (EOFError, ValueError) as error:
-            if isinstance(error, EOFError) and (trailing := _trailing(path)):
-                raise Failure(f"image '{path}' has data after the end of its gzip, from byte "
-                              f'{trailing} on: it was damaged on its way, or appended to') from None
-            raise Failure(f"cannot unpack image '{path}': {error}") from None
-        except OSError as error:
-            # igzip.BadGzipFile is an OSError without a number.
-            reason = error if error.errno is None else cause(error)
-            raise Failure(f"cannot unpack image '{path}': {reason}") from None
-        except Exception as error:
-            if type(error).__module__.startswith(('isal', 'igzip', 'zlib')):
-                raise Failure(f"cannot unpack image '{path}': {error}") from None
-            raise
-        while hashed.read(CHUNK):
-            pass
-    _require_size(size, maximum, path)
-    return hashed.digest.hexdigest()
+    with open_source(path) as source, contextlib.ExitStack() as stack:
+        outer, inner = _formats(source, path, type)
+        convert = inner == QCOW2
+        direct = convert and not outer.packed and _is_readable(source)
+        # QEMU opens the file anew, so its position is not ours: what it has written is as much.
+        follow = Follower(source, meter, (lambda: os.fstat(target.fileno()).st_blocks * 512)
+                           if direct else (lambda: os.lseek(source.fileno(), 0, os.SEEK_CUR)))
+        packed: BinaryIO | io.FileIO = source
+        if not direct:
+            first = stack.enter_context(tempfile.TemporaryFile(dir=folder)) if convert else target
+            _decode(outer if outer.packed else RAW, source, first, maximum, path, follow)
+            packed = first
+        if convert:
+            size = qcow2.require_harmless(packed.fileno(), maximum, f"image '{path}'")
+            _require_size(size, maximum, path)
+            os.ftruncate(target.fileno(), size)
+            with (confinement.group_access(packed.fileno(), writing=False),
+                  confinement.group_access(target.fileno())):
+                _decode(QCOW2, packed, target, maximum, path, follow)
+        _require_size(os.fstat(target.fileno()).st_size, maximum, path)
+        found = recognize(os.pread(target.fileno(), CHUNK, 0))
+        if found != RAW:
+            raise Failure(f"image '{path}' is {found.name} inside its {inner.name}: "
+                          'convert it with qemu-img to raw or qcow2')
+        return follow.digest()
 
 
-def _trailing(path: str) -> int:
-    """Where data follows the last member of a gzip file that cannot be a member; 0 for none.
+def _decode(format: Format, source: BinaryIO | io.FileIO, target: BinaryIO, maximum: int, path: str,
+            follow: Callable[[], object] = lambda: None, begin: bool = False) -> None:
+    """Decode ``source`` to ``target`` in a confined child; raises Failure.
 
-    ISA-L reports it in the same words as a file that is cut short.
+    With ``begin``, only ``maximum`` bytes of what may be more.
     """
-    import zlib
-    with open_source(path) as file:
-        while True:
-            member, data = zlib.decompressobj(zlib.MAX_WBITS | 16), b''
-            try:
-                while not member.eof:
-                    data = member.unconsumed_tail or file.read(CHUNK)
-                    if not data:
-                        return 0
-                    member.decompress(data, CHUNK)
-            except zlib.error:
-                return 0
-            end = file.tell() - len(member.unused_data)
-            file.seek(end)
-            following = file.read(2)
-            if not following:
-                return 0
-            if not FORMATS[0].magic.startswith(following):
-                return end
-            file.seek(end)
+    def work() -> None:
+        assert format.decode
+        try:
+            format.decode(source.fileno(), target.fileno(), maximum)
+        except Excess:
+            if not begin:
+                raise Failure(_too_large(path, maximum)) from None
+        except Trailing as trailing:
+            raise Failure(f"image '{path}' has data after the end of its {format.name}, from byte "
+                          f'{trailing.args[0]} on: it was damaged on its way, or appended to'
+                          ) from None
+    child.call(work, f"cannot unpack image '{path}'", {source.fileno(), target.fileno()}, maximum,
+               format.memory, follow)
 
 
 @contextlib.contextmanager
-def readable(path: str, maximum: int, folder: str) -> Iterator[tuple[str, str]]:
+def readable(path: str, maximum: int, folder: str,
+             type: str = '') -> Iterator[tuple[str, str]]:
     """An author's image as a raw file for the block: its path, and a sentence for the user.
 
-    A packed image is unpacked to a sparse file without a name in ``folder``, which disappears
+    Another format is unpacked to a sparse file without a name in ``folder``, which disappears
     however we exit. So is, if we are root, an image that others cannot read, since the programs
-    that read it run as nobody. ``maximum`` and the Failures are those of ``unpack``.
+    that read it run as nobody. The other parameters and the Failures are those of ``unpack``.
     """
     with open_source(path) as file:
-        head, found = file.read(CHUNK), os.fstat(file.fileno())
-    packed = recognize(head) != RAW
-    _opener(head, path)
-    if not packed and (os.geteuid() or found.st_mode & 0o044 == 0o044):
-        _require_size(found.st_size, maximum, path)
-        yield path, f'the image is raw ({found.st_size >> 20} MiB)'
+        outer, inner = _formats(file, path, type)
+        size, open_to_us = os.fstat(file.fileno()).st_size, _is_readable(file)
+    if outer == RAW and open_to_us:
+        _require_size(size, maximum, path)
+        yield path, f'the image is raw ({size >> 20} MiB)'
         return
-    import tempfile
     with tempfile.TemporaryFile(dir=folder) as scratch:
-        unpack(path, scratch, maximum)
+        unpack(path, scratch, maximum, folder, type)
         raw = os.fstat(scratch.fileno())
-        yield f'/dev/fd/{scratch.fileno()}', (
-            f"the image is raw{', in .gz' * packed} ({raw.st_size >> 20} MiB; "
-            f'{raw.st_blocks * 512 >> 20} MiB of {folder} to look)')
+        yield f'/proc/{os.getpid()}/fd/{scratch.fileno()}', (
+            f"the image is {inner.name}{f', in {outer.suffix}' if outer.packed else ''} "
+            f'({raw.st_size >> 20} MiB; {raw.st_blocks * 512 >> 20} MiB of {folder} to look)')
 
 
-def _opener(head: bytes, path: str) -> Opener:
-    """What opens the image ``path``, which begins with ``head``; raises Failure."""
-    found = recognize(head)
+def _formats(source: io.FileIO, path: str, type: str) -> tuple[Format, Format]:
+    """The format of the open image ``path``, and of the file that it holds where it is packed.
+
+    Otherwise both are the same. Raises Failure for a refused one.
+    """
+    outer = inner = recognize(os.pread(source.fileno(), CHUNK, 0))
+    _require_open(outer, path)
+    _require_name(outer, path)
+    if outer.packed:
+        with open(os.memfd_create('pragma'), 'w+b') as begin:
+            _decode(outer, source, begin, CHUNK, path, begin=True)
+            os.lseek(source.fileno(), 0, os.SEEK_SET)
+            inner = recognize(os.pread(begin.fileno(), CHUNK, 0))
+        if inner.packed:
+            raise Failure(f"image '{path}' is {inner.name} inside its {outer.name}: unpack it once")
+        _require_open(inner, path)
+        _require_name(inner, path.removesuffix(outer.suffix), path)
+    if type not in ('', inner.name):
+        raise Failure(f"image '{path}' is {inner.name}, not {type}, as <driver type='{type}'> of "
+                      'its disk says')
+    return outer, inner
+
+
+def _require_name(found: Format, name: str, path: str | None = None) -> None:
     for one in FORMATS:
-        if one.suffix and path.endswith(one.suffix) and one != found:
-            raise Failure(f"image '{path}' is not {one.name}, though its name says so")
-    return _require_open(found, path)
+        if one.suffix and name.endswith(one.suffix) and one.name != found.name:
+            raise Failure(f"image '{path or name}' is not {one.name}, though its name says so")
 
 
-def _require_open(found: Format, path: str) -> Opener:
-    if found.open is None:
-        raise Failure(f"image '{path}' is {found.name}, not raw: convert it with qemu-img")
-    return found.open
+def _require_open(found: Format, path: str) -> None:
+    if found.decode is None:
+        raise Failure(f"image '{path}' is {found.name}, not raw or qcow2: convert it with qemu-img")
+
+
+def _is_readable(file: io.FileIO) -> bool:
+    """Whether the user that confined programs run as can open an author's file."""
+    return os.geteuid() != 0 or os.fstat(file.fileno()).st_mode & 0o044 == 0o044
 
 
 def _require_size(size: int, maximum: int, path: str) -> None:
     if size == 0:
         raise Failure(f"image '{path}' is empty")
     if size > maximum:
-        raise Failure(f"image '{path}' unpacks to more than {maximum} bytes "
-                      "(image_max_size in site_conf.conf)")
+        raise Failure(_too_large(path, maximum))
     if size % SECTOR:
         raise Failure(f"image '{path}' has {size} bytes, not whole sectors of {SECTOR}: "
                       "it is cut short, or no disk image")
+
+
+def _too_large(path: str, maximum: int) -> str:
+    return f"image '{path}' unpacks to more than {maximum} bytes (image_max_size in site_conf.conf)"

@@ -67,7 +67,7 @@ def write_raw(disk: str, staged: etree._Element, files: Sequence[Secret], subjec
                 return
             except overlay.NoFuse as error:
                 _warn_without_fuse(error)
-        guestfish.write([(disk, scratch, files, subject)], part.number, 'raw')
+        guestfish.write([(disk, part.device, scratch, files, subject)], 'raw')
 
 
 class Plan:
@@ -110,9 +110,12 @@ class Plan:
         slow = [node for node in nodes if reasons[node]]
         for reason in sorted({reasons[node] for node in slow} - {guestfish.NEEDED})[:1]:
             _warn_without_fuse(reason)
+        alone = [node for node in slow if self._partition(node).is_alone]
+        others = [node for node in slow if node not in alone]
         size = len(guestfish.LETTERS)
-        for start in range(0, len(slow), size):
-            self._by_guestfish(slow[start:start + size])
+        for batch in [*([node] for node in alone), *(others[start:start + size]
+                                                     for start in range(0, len(others), size))]:
+            self._by_guestfish(batch)
         return self._disks
 
     def _project(self, alike: Sequence[etree._Element]) -> None:
@@ -131,6 +134,9 @@ class Plan:
     def _image(self, node: etree._Element) -> str:
         return image(self._root, node.get('role')).get('path')
 
+    def _partition(self, node: etree._Element) -> partition.Partition:
+        return partition.of(image(self._root, node.get('role')))
+
     def _kind(self, node: etree._Element) -> Kind:
         return node.get('host'), self._image(node), node.get('role')
 
@@ -148,7 +154,7 @@ class Plan:
 
         With ``keep`` the disk is kept as the Template of its kind.
         """
-        part = partition.of(image(self._root, node.get('role')))
+        part = self._partition(node)
         if part.inject != 'debugfs':
             return guestfish.NEEDED
         try:
@@ -174,8 +180,9 @@ class Plan:
             disks = []
             for node, (draft, scratch) in zip(nodes, drafts, strict=True):
                 overlay.create(draft, self._image(node))
-                disks.append((draft, scratch, self._files(node), _subject(node)))
-            guestfish.write(disks, partition.NUMBER)
+                disks.append((draft, self._partition(node).device, scratch, self._files(node),
+                              _subject(node)))
+            guestfish.write(disks)
 
     @contextlib.contextmanager
     def _draft(self, node: etree._Element) -> Iterator[tuple[str, str]]:

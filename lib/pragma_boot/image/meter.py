@@ -6,8 +6,9 @@ a DONE for each CHUNK of a source file that they have read.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..system import terminal
@@ -36,6 +37,38 @@ class Meter:
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.write(self._descriptor, DONE * (self._position // CHUNK - before))
+
+
+class Follower:
+    """Hashes a source file, and reports on a Meter, as far as another process has read it.
+
+    ``position`` tells how many of its bytes the other process has read.
+    """
+
+    def __init__(self, file: io.FileIO, meter: int | None, position: Callable[[], int]) -> None:
+        import hashlib
+        self._file = file
+        self._meter = Meter(meter)
+        self._position = position
+        self._hashed = 0
+        self._digest = hashlib.sha256()
+
+    def __call__(self) -> None:
+        self._follow(self._position())
+
+    def digest(self) -> str:
+        """The SHA-256 of the whole file, hexadecimal."""
+        self._follow(os.fstat(self._file.fileno()).st_size)
+        return self._digest.hexdigest()
+
+    def _follow(self, position: int) -> None:
+        while self._hashed < position:
+            data = os.pread(self._file.fileno(), CHUNK, self._hashed)
+            if not data:
+                break
+            self._digest.update(data)
+            self._meter.advance(len(data))
+            self._hashed += len(data)
 
 
 @contextlib.contextmanager

@@ -4,17 +4,29 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lxml import etree
 
 from ..system import confinement, files, guestfish, log
 from ..system.lock import exclusive
-from . import formats, overlay, partition, profile
+from . import formats, overlay, partition, profile, root
 from .partition import Partition
 from .profile import Rule
 
 
-def make(key: str, source: str, profile_path: str, maximum: int, meter: int | None = None) -> None:
+class Author(NamedTuple):
+    """What an author says of an image: the <driver type=> of its disk, and its root partition.
+
+    '' where he says nothing.
+    """
+
+    type: str
+    partition: str
+
+
+def make(key: str, source: str, author: Author, profile_path: str, maximum: int,
+         meter: int | None = None) -> None:
     """Unpack, check and edit the image ``source``, and write KEY.xml last; raises Failure.
 
     Works in the current folder. A second process with the same key waits for the first and then
@@ -27,17 +39,17 @@ def make(key: str, source: str, profile_path: str, maximum: int, meter: int | No
         rules = profile.read(profile_path)
         with files.draft(os.path.join(folder, key)) as file:
             draft = files.temporary(os.path.join(folder, key))
-            digest = formats.unpack(source, file, maximum, meter)
-            part, changes = _prepare(draft, source, rules)
+            digest = formats.unpack(source, file, maximum, folder, author.type, meter)
+            part, changes = _prepare(draft, source, author.partition, rules)
             size = os.fstat(file.fileno()).st_size
-            path = os.path.join(folder, _name(source, digest, rules))
+            path = os.path.join(folder, _name(source, digest + author.partition, rules))
             # A whole one with the same content may be in use, and stays.
             if not os.path.exists(path) or os.path.getsize(path) != size:
                 modified = os.stat(source).st_mtime_ns
                 os.utime(file.fileno(), ns=(modified, modified))
                 files.commit(file, draft, path, 0o444)
         image = etree.Element('image', role='', source=source, path=path, size=str(size),
-                              modified=str(os.stat(path).st_mtime_ns),
+                              modified=str(os.stat(path).st_mtime_ns), partition=part.name,
                               offset=str(part.offset), length=str(part.length),
                               filesystem=part.filesystem, inject=part.inject)
         for change in changes:
@@ -53,10 +65,14 @@ def _name(source: str, digest: str, rules: Sequence[Rule]) -> str:
     return f'{word}-{content}.raw'
 
 
-def _prepare(path: str, source: str, rules: Sequence[Rule]) -> tuple[Partition, list[str]]:
-    """Check and edit the raw image ``path``: its root partition, and the changes, a line each."""
+def _prepare(path: str, source: str, told: str,
+             rules: Sequence[Rule]) -> tuple[Partition, list[str]]:
+    """Check and edit the raw image ``path``: its root partition, and the changes, a line each.
+
+    ``told`` is the root partition where the author names it.
+    """
     subject = f"image '{source}'"
-    part = partition.find(path, source)
+    part = root.find(path, source, told)
     if part.inject != 'debugfs':
         return part, []
     if partition.needs_recovery(path, part):
@@ -82,4 +98,4 @@ def _replay_journal(path: str, part: Partition, subject: str) -> None:
                        f'{subject}: cannot replay the journal', statuses=(0, 1))
     except overlay.NoFuse as error:
         log.warn(f'no FUSE ({error}): replaying the journal through libguestfs')
-        guestfish.replay_journal(path, part.number, subject)
+        guestfish.replay_journal(path, part.device, subject)

@@ -19,6 +19,7 @@ from ..system.failure import Failure
 from ..system.lock import on_folder
 from ..system.settings import Settings
 from . import formats, meter, profile
+from .record import Author
 
 MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
 
@@ -26,7 +27,8 @@ MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
 def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> list[etree._Element]:
     """The <image> of each role that has to be staged; raises Failure.
 
-    The name of a record depends on the source file as it is now and on the profile, so a record
+    The name of a record depends on the source file as it is now, on what the author
+    says of it and on the profile, so a record
     that exists is up to date. One whose raw file was removed or changed is made again. A role
     whose nodes have disks keeps its image, whatever became of the source: the disks are overlays
     on it.
@@ -37,11 +39,15 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
     profiles = settings['profiles_path'] and settings.path_of('profiles_path')
     chosen = profile.find(text(root.find('driver')), profiles)
     sources = {role: image_file(root, role) for role in roles}
-    records = {role: _key(source, chosen) for role, source in sources.items()}
+    authors = {role: Author(tree.image_type(root, role), text(root.find(f'{role}/partition')))
+               for role in roles}
+    records = {role: _key(source, authors[role], chosen) for role, source in sources.items()}
     environment = {'PRAGMA_PROFILE': chosen, 'PRAGMA_TOOL': log.name,
-                   'PRAGMA_MAXIMUM': str(settings.size('image_max_size')),
-                   **{f'PRAGMA_SOURCE_{records[role]}': source
-                      for role, source in sources.items()}}
+                   'PRAGMA_MAXIMUM': str(settings.size('image_max_size'))}
+    for role, key in records.items():
+        environment[f'PRAGMA_SOURCE_{key}'] = sources[role]
+        environment[f'PRAGMA_TYPE_{key}'] = authors[role].type
+        environment[f'PRAGMA_PARTITION_{key}'] = authors[role].partition
     sizes = {records[role]: os.path.getsize(source) for role, source in sources.items()}
     with using(settings) as folder:
         _make(folder, settings.number('jobs'), sizes, environment)
@@ -122,10 +128,11 @@ def _report_changes(image: etree._Element, chosen: str) -> None:
                  'it edits ext2, ext3 and ext4 with the usual features only')
 
 
-def _key(source: str, chosen: str) -> str:
+def _key(source: str, author: Author, chosen: str) -> str:
     import hashlib
+    of = '\n'.join([formats.identity(source), *author, ''])
     with open(chosen, 'rb') as file:
-        return hashlib.sha256(formats.identity(source).encode() + file.read()).hexdigest()[:24]
+        return hashlib.sha256(of.encode() + file.read()).hexdigest()[:24]
 
 
 def _read(folder: str, key: str) -> etree._Element:

@@ -5,7 +5,8 @@ that an image takes over runs as nobody (where we are root), can gain no privile
 of the host, ends by itself, and has open only the files that it was given: images are passed as
 open descriptors, so that none of our folders need be open to it.
 
-By setpriv(1), prlimit(1), unshare(1) and nsenter(1) of util-linux, each started by the one before.
+By setpriv(1), prlimit(1), unshare(1) and nsenter(1) of util-linux, each started by the one before;
+``child`` does the same for functions of ours.
 """
 from __future__ import annotations
 
@@ -75,7 +76,7 @@ def group_access(descriptor: int, writing: bool = True) -> Iterator[None]:
         return
     own = before.st_mode & 0o700
     try:
-        os.fchown(descriptor, -1, _nobody().pw_gid)
+        os.fchown(descriptor, -1, nobody().pw_gid)
     except OSError as error:
         path = os.readlink(f'/proc/self/fd/{descriptor}')
         raise Failure(f"cannot give '{path}' to the group of nobody: {cause(error)}: root may not "
@@ -126,16 +127,21 @@ def _without_network() -> list[str]:
 
 def _stripped(limit: int) -> list[str]:
     """Set limits, rule out new privileges and, where we are root, become nobody."""
-    drop = [] if os.geteuid() else [f'--reuid={_nobody().pw_uid}', f'--regid={_nobody().pw_gid}',
+    drop = [] if os.geteuid() else [f'--reuid={nobody().pw_uid}', f'--regid={nobody().pw_gid}',
                                     '--clear-groups']
-    import resource
-    limits = {'cpu': (resource.RLIMIT_CPU, SECONDS), 'as': (resource.RLIMIT_AS, MEMORY),
-              'fsize': (resource.RLIMIT_FSIZE, limit), 'core': (resource.RLIMIT_CORE, 0)}
-    return ['prlimit', *(f'--{name}={_lowered(*pair)}' for name, pair in limits.items()), '--',
+    options = [f'--{name}={lowered(*pair)}' for name, pair in limits(limit, MEMORY).items()]
+    return ['prlimit', *options, '--',
             'setpriv', '--no-new-privs', *drop, '--']
 
 
-def _lowered(kind: int, limit: int) -> int:
+def limits(limit: int, memory: int) -> dict[str, tuple[int, int]]:
+    """The limits of a confined process by their names in prlimit(1): what, and how much."""
+    import resource
+    return {'cpu': (resource.RLIMIT_CPU, SECONDS), 'as': (resource.RLIMIT_AS, memory),
+            'fsize': (resource.RLIMIT_FSIZE, limit), 'core': (resource.RLIMIT_CORE, 0)}
+
+
+def lowered(kind: int, limit: int) -> int:
     """A limit of ours, or the caller's own hard limit where that is lower: it cannot be raised."""
     import resource
     hard = resource.getrlimit(kind)[1]
@@ -143,5 +149,6 @@ def _lowered(kind: int, limit: int) -> int:
 
 
 @functools.cache
-def _nobody() -> pwd.struct_passwd:
+def nobody() -> pwd.struct_passwd:
+    """The user that confined programs run as where we are root."""
     return pwd.getpwnam('nobody')

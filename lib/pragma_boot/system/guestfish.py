@@ -1,4 +1,4 @@
-"""Write files into any file system by guestfish(1), whose appliance is a guest of its own."""
+"""Find and write any file system by guestfish(1), whose appliance is a guest of its own."""
 from __future__ import annotations
 
 import os
@@ -20,37 +20,55 @@ LETTERS = 'abcdefghijklmnopqrst'
 ENVIRONMENT = {'LIBGUESTFS_BACKEND': 'direct', 'LIBGUESTFS_BACKEND_SETTINGS': 'force_tcg'}
 """libguestfs without libvirt, and without KVM, which may be present and not work."""
 
-Disk = tuple[str, str, Sequence[Secret], str]
-"""The path of a disk, a scratch folder, the files for it, and the subject of messages."""
+MARK = '--'
+
+Disk = tuple[str, str, str, Sequence[Secret], str]
+"""The path of a disk, its file system's name where it is the first disk of an appliance, a scratch
+folder, the files for it, and the subject of messages."""
 
 
-def write(disks: Sequence[Disk], partition: int, format: str = 'qcow2') -> None:
-    """Write files below /root of a partition of each disk, and read them back; raises Failure.
+def inspect(path: str, subject: str) -> tuple[dict[str, str], list[str]]:
+    """The file systems of a raw image: {device: type}, and which of them are roots of systems.
+
+    Devices are named as libguestfs names them: /dev/sda1, /dev/VG/LV, btrfsvol:/dev/sda1/SUBVOLUME.
+    Raises Failure.
+    """
+    done = _run(['--ro', '--format=raw', '-a', os.path.abspath(path)],
+                ['run', 'list-filesystems', f'echo {MARK}', '-inspect-os'])
+    listed, mark, roots = done.stdout.decode(errors='replace').partition(f'{MARK}\n')
+    if done.returncode or not mark:
+        raise Failure(f'{subject}: libguestfs: {process.last_line(done)}')
+    pairs = (line.rpartition(': ') for line in listed.splitlines())
+    return {device: kind for device, _, kind in pairs if device}, roots.splitlines()
+
+
+def write(disks: Sequence[Disk], format: str = 'qcow2') -> None:
+    """Write files below /root of a file system of each disk, and read them back; raises Failure.
 
     All disks, at most as many as LETTERS, are of one ``format``.
     """
     arguments, script, expected = [], ['run'], []
-    for letter, (path, scratch, files, subject) in zip(LETTERS, disks, strict=False):
+    for letter, (path, device, scratch, files, subject) in zip(LETTERS, disks, strict=False):
         arguments += [f'--format={format}', '-a', os.path.abspath(path)]
-        commands, checks = _script(f'/dev/sd{letter}{partition}', scratch, files)
+        commands, checks = _script(device.replace('/dev/sda', f'/dev/sd{letter}'), scratch, files)
         script += commands
         expected += [(subject, *check) for check in checks]
-    done = _run(arguments, script)
+    done = _run(['--rw', *arguments], script)
     answers = done.stdout.decode(errors='replace').split()
     for answer, (subject, wanted, message) in zip(answers, expected, strict=False):
         require(answer == wanted, subject, message)
     if done.returncode or len(answers) != len(expected):
         subject = expected[min(len(answers), len(expected) - 1)][0]
         raise Failure(f'{subject}: libguestfs: {process.last_line(done)}')
-    for _, scratch, files, subject in disks:
+    for _, _, scratch, files, subject in disks:
         for count, file in enumerate(files):
             verify(scratch, f'out{count}', file, subject)
 
 
-def replay_journal(path: str, partition: int, subject: str) -> None:
+def replay_journal(path: str, device: str, subject: str) -> None:
     """Replay the journal in a partition of a raw image: the appliance's kernel does on mounting."""
-    done = _run(['--format=raw', '-a', os.path.abspath(path)],
-                ['run', f'mount /dev/sda{partition} /', 'umount-all'])
+    done = _run(['--rw', '--format=raw', '-a', os.path.abspath(path)],
+                ['run', f'mount {device} /', 'umount-all'])
     if done.returncode:
         raise Failure(f'{subject}: cannot replay the journal: {process.last_line(done)}')
 
@@ -59,7 +77,7 @@ def _run(arguments: Sequence[str], script: Sequence[str]) -> subprocess.Complete
     import shutil
     if not shutil.which('guestfish'):
         raise Failure("libguestfs is needed here: 'guestfish' is not installed")
-    return process.run(process.bound(['guestfish', '--rw', *arguments]), 'cannot use libguestfs',
+    return process.run(process.bound(['guestfish', *arguments]), 'cannot use libguestfs',
                        input='\n'.join(script).encode() + b'\n', env={**os.environ, **ENVIRONMENT},
                        statuses=None)
 
