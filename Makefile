@@ -21,15 +21,15 @@ KEY ?= /root/.ssh/id_rsa.pub
 # The Debian packages that the tools need (README, Dependencies). The kernel is for the appliance of
 # libguestfs, and is installed only if there is none.
 PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libxml2-utils \
-	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
+	guestfish mmdebstrap e2fsprogs fdisk util-linux xz-utils zstd fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
-# The packages that `make test` needs in addition: groff for the manual pages, Open vSwitch for VLANs, strace, GNU
+# The packages that `make test` needs in addition: bzip2 and mkfs.vfat for images, groff for the manual pages, Open vSwitch for VLANs, strace, GNU
 # time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.
-TEST_PACKAGES := libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl
+TEST_PACKAGES := bzip2 dosfstools libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl
 
-# The packages that `make test-long` needs in addition: XFS for another guest, and a Ganeti cluster.
-LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml
+# The packages that `make test-long` needs in addition: XFS and btrfs for other images, and a Ganeti cluster.
+LONG_PACKAGES := xfsprogs btrfs-progs ganeti openssh-server python3-lxml
 
 ## Set-up
 
@@ -156,7 +156,7 @@ clean-cluster: ## NAME=cluster: remove a cluster
 ## Development
 
 # The tools that `make bench` compares with ours.
-BENCH_PACKAGES := gzip pigz isal virtinst guestfs-tools time
+BENCH_PACKAGES := gzip pigz isal bzip2 virtinst guestfs-tools time
 
 bench: PACKAGES += $(BENCH_PACKAGES) $(LONG_PACKAGES) openssl
 

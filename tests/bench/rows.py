@@ -97,6 +97,36 @@ def stage_goals(medians):
             ('memory', ours.memory / 1000, 100, ' MB')]
 
 
+PEERS = {
+    '.qcow2': ('qemu-img convert', 'qemu-img convert -f qcow2 -O raw "$1" "$2"; sync "$2"'),
+    '.xz': ('xz -dc', 'xz -dc "$1" >"$2"; sync "$2"'),
+    '.zst': ('zstd -dc', 'zstd -dcq "$1" >"$2"; sync "$2"'),
+    '.bz2': ('bzip2 -dc', 'bzip2 -dc "$1" >"$2"; sync "$2"'),
+}
+"""The format's own program for each format; all write the disk out at the end, as ours does."""
+
+
+def format_ways(site):
+    """Ours and the format's own program, for each format of the same image."""
+    ways = []
+    for suffix, (program, script) in PEERS.items():
+        image, out = site.packed_as(suffix), site.folder / 'out.img'
+        parsed = site.entry(f'bench{suffix.replace(".", "-")}', image)
+        ways += [Way(f'ours, {suffix}', [BIN / 'vc-stage'], parsed, prepare=site.forget_images,
+                     disk=lambda: allocated(site.temp / 'images')),
+                 Way(program, shell(script, image, out), clean=out.unlink,
+                     disk=lambda out=out: allocated(out))]
+    return ways
+
+
+def format_goals(medians):
+    """Each format against its own program."""
+    return [goal for suffix, (program, _) in PEERS.items() for goal in (
+        (f'{suffix}, of the time of {program}',
+         medians[f'ours, {suffix}'].seconds / medians[program].seconds, 1.1, ''),
+        (f'{suffix}, memory', medians[f'ours, {suffix}'].memory / 1000, 600, ' MB'))]
+
+
 def again_ways(site):
     """Ours with the image there, and without."""
     parsed = site.entry('bench-demo', site.demo())
@@ -354,6 +384,8 @@ ROWS = [
         stage_ways('bench-demo', Site.demo), stage_goals),
     Row('stage-zeros', 'stage an image of 4 GiB that is mostly zeros',
         stage_ways('bench-zeros', lambda site: site.made('zeros', 4096, 100)), stage_goals),
+    Row('stage-formats', 'stage the demo image in other formats', format_ways, format_goals,
+        'ours, .qcow2'),
     Row('stage-again', 'stage the demo image again, nothing changed', again_ways,
         lambda medians: [('whole process, through make', medians['ours, again'].seconds, 0.3,
                           ' s')],

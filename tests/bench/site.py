@@ -89,8 +89,11 @@ class Site:
         folder = self.images / name
         if not folder.exists():
             folder.mkdir()
-            shutil.copy(packed, folder / 'debian.img.gz')
-            text = (DEMO / 'vc-in.xml').read_text()
+            name = f'debian.img{packed.suffix}'
+            shutil.copy(packed, folder / name)
+            text = (DEMO / 'vc-in.xml').read_text().replace('debian.img.gz', name)
+            if packed.suffix == '.qcow2':
+                text = text.replace("type='raw'", "type='qcow2'")
             (folder / 'vc-in.xml').write_text(re.sub(
                 r'<memory[^>]*>\d+</memory>', f"<memory unit='{unit}'>{memory}</memory>", text))
             with open(self.images / 'vcdb.txt', 'a', encoding='utf-8') as database:
@@ -120,6 +123,21 @@ class Site:
     def demo(self):
         """The demo image, packed."""
         return DEMO / 'debian.img.gz'
+
+    def packed_as(self, suffix):
+        """The demo image in another format."""
+        if suffix not in self._packed:
+            raw, path = self.folder / 'demo.img', self.folder / f'demo.img{suffix}'
+            if not raw.exists():
+                self.run('sh', '-c',
+                         f"gzip -dc '{self.demo()}' | cp --sparse=always /dev/stdin '{raw}'")
+            command = {'.qcow2': f"qemu-img convert -f raw -O qcow2 '{raw}' '{path}'",
+                       '.xz': f"xz -T0 -2 -c '{raw}' >'{path}'",
+                       '.zst': f"zstd -q -T0 -c '{raw}' >'{path}'",
+                       '.bz2': f"bzip2 -1 -c '{raw}' >'{path}'"}
+            self.run('sh', '-c', command[suffix])
+            self._packed[suffix] = path
+        return self._packed[suffix]
 
     def made(self, name, size, content):
         """An image of ``size`` MiB, packed: ext4 with ``content`` MiB of what does not compress."""

@@ -1,6 +1,8 @@
 """Disks and images for tests: made, packed, put in the place of a site's, and looked into."""
 import gzip
 import os
+import re
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -75,3 +77,53 @@ def inside(path, *command):
 def use_image(site, path):
     for name in ('calit2-119-222.img.gz', 'hosted-vm-0-0-1.img.gz'):
         (site.vc_in.parent / name).write_bytes(path.read_bytes())
+
+
+def use_file(site, path, kind='raw', partition=''):
+    """Make a file the image of both roles, by its own name; what the author says of it."""
+    shutil.copy(path, site.vc_in.parent)
+    text = re.sub('<partition>.*?</partition>', '', site.vc_in.read_text())
+    text = re.sub("<source file='[^']*'", f"<source file='{path.name}'", text)
+    text = re.sub(" type='(raw|qcow2)'", f" type='{kind}'" if kind else '', text)
+    named = f'<partition>{partition}</partition>' if partition else ''
+    site.vc_in.write_text(text.replace('<domain', f'{named}<domain'))
+
+
+def qcow2(path, *options):
+    """The qcow2 of a raw image, beside it."""
+    converted = Path(f'{path}.qcow2')
+    subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', *options, path, converted],
+                   check=True)
+    return converted
+
+
+PACKERS = {'.gz': ('gzip', '-1'), '.xz': ('xz', '-0'), '.zst': ('zstd', '-q'),
+           '.bz2': ('bzip2', '-1')}
+
+
+def packed_by(path, suffix):
+    """A file packed by the real program, beside it."""
+    packed = Path(f'{path}{suffix}')
+    packed.write_bytes(subprocess.run([*PACKERS[suffix], '-c', path], capture_output=True,
+                                      check=True).stdout)
+    return packed
+
+
+def parted(path, script, contents, size='64M'):
+    """A raw disk by an sfdisk script, with {offset in MiB: (a program of mkfs, files, MiB)}."""
+    subprocess.run(['truncate', '-s', size, path], check=True)
+    subprocess.run(['sfdisk', '-q', path], input=script.encode(), check=True, capture_output=True)
+    for offset, (mkfs, files, length) in contents.items():
+        with tempfile.TemporaryDirectory() as folder:
+            part, root = Path(folder, 'part'), Path(folder, 'root')
+            (root / 'root').mkdir(parents=True)
+            for name, content in files:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_bytes(content)
+            part.write_bytes(bytes(length << 20))
+            with_files = ['-d', root] if 'mke2fs' in mkfs[0] else []
+            subprocess.run([*mkfs, *with_files, part], check=True, capture_output=True)
+            with open(path, 'rb+') as file:
+                file.seek(offset << 20)
+                file.write(part.read_bytes())
+    return path

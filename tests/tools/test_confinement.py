@@ -1,17 +1,22 @@
 """Programs that read authors' images: their user, their rights, and the files that they open."""
+import contextlib
 import os
 import re
 import resource
+import shutil
+import signal
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from lab import ROOT
-from lab.images import make_image, pack
+from lab.images import make_image, pack, packed_by, qcow2, use_file
 from lab.needs import need, need_fuse
+from lab.nodes import parsed
 from lab.site import connection, lines
-from pragma_boot.system import confinement
+from pragma_boot.system import child, confinement
 from pragma_boot.system.failure import Failure
 
 PROGRAMS = {'sfdisk', 'blkid', 'e2fsck', 'debugfs', 'qemu-storage-daemon'}
@@ -129,6 +134,71 @@ def test_our_files_are_closed_to_others(site):
             assert not mode & 0o007, f'{path} {mode:o}'
     assert {stat.S_IMODE(path.stat().st_mode)
             for path in (site.temp / 'images').glob('*.raw')} == {0o444}
+
+
+@pytest.mark.parametrize('suffix, program', [('.xz', 'xz'), ('.zst', 'zstd'),
+                                             ('.qcow2', 'qemu-img')])
+def test_decoders_have_no_rights(site, monkeypatch, suffix, program):
+    """As above, but the limits are those of the format."""
+    raw = make_image(site.folder / 'image.img')
+    use_file(site, qcow2(raw) if suffix == '.qcow2' else packed_by(raw, suffix), '')
+    output, path = site.folder / 'told', site.folder / 'bin'
+    for folder in (output, path):
+        folder.mkdir()
+    output.chmod(0o777)
+    real = shutil.which(program)
+    (path / program).write_text(WITNESS.format(output=output, name=program, real=real))
+    (path / program).chmod(0o755)
+    monkeypatch.setenv('PATH', f"{path}:{os.environ['PATH']}")
+    site.run('vc-stage', '--types', 'frontend', input=parsed(site))
+    assert list(output.iterdir())
+    for file in output.iterdir():
+        text = file.read_text()
+        facts = dict(re.findall(r'^(\w+):[ \t]*(.*)$', text, re.M))
+        assert facts['NoNewPrivs'] == '1' and int(facts['CapEff'], 16) == 0, text
+        assert facts['networks'].split() == ['lo'], text
+        assert re.search(r'^Max address space\s+(1073741824|2147483648)\s', text, re.M), text
+
+
+def test_a_confined_child_has_no_rights(tmp_path):
+    """It reads and writes the files that it was given, and nothing else."""
+    own = tmp_path / 'own'
+    own.write_text('secret')
+    own.chmod(0o600)
+    report = os.memfd_create('report')
+
+    def work():
+        facts = Path('/proc/self/status').read_text() + Path('/proc/self/net/dev').read_text()
+        for name, doing in (('read', own.read_text), ('make', (tmp_path / 'new').touch)):
+            with contextlib.suppress(PermissionError):
+                doing()
+                facts += f'could {name}\n'
+        facts += f"open: {len(os.listdir('/proc/self/fd'))}\n"
+        os.write(report, facts.encode())
+
+    child.call(work, 'it', {report}, 1 << 20, 1 << 30, lambda: None)
+    text = os.pread(report, 1 << 20, 0).decode()
+    os.close(report)
+    assert re.search(r'^NoNewPrivs:\s+1$', text, re.M) and re.search(r'^CapEff:\s+0+$', text, re.M)
+    assert re.findall(r'^\s*(\w+):.*\d$', text.split('Inter-|')[1], re.M) == ['lo', 'open']
+    # The standard streams, the report, the messages, and the folder itself while it is read.
+    assert re.search('^open: [5-6]$', text, re.M), text
+    if os.geteuid() == 0:
+        assert 'could' not in text and not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('work, reason', [
+    (lambda file: 1 / 0, "^'x': division by zero$"),
+    (lambda file: bytearray(1 << 31), "^'x': it needs too much memory$"),
+    (lambda file: os.kill(os.getpid(), signal.SIGKILL), "^'x': Killed$"),
+    (lambda file: os.pwrite(file, b'x', 1 << 21), "^'x': File too large$"),
+    (lambda file: (_ for _ in ()).throw(Failure('one\x1b line')), '^one line$'),
+    (lambda file: child.program(['no-such-program']).__enter__(), "'no-such-program' is needed")])
+def test_a_confined_child_that_fails(work, reason):
+    file = os.memfd_create('file')
+    with pytest.raises(Failure, match=reason):
+        child.call(lambda: work(file), "'x'", {file}, 1 << 20, 1 << 30, lambda: None)
+    os.close(file)
 
 
 def test_a_program_that_does_not_end_is_killed(tmp_path, monkeypatch):

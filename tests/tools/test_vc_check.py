@@ -112,7 +112,7 @@ def written(name, content):
 FAILS = [
     (0, cut, 'cannot unpack the image: '),
     (0, created('liar.raw', 'qcow2'), 'the image is not raw, though its name says so'),
-    (0, created('other.img', 'vmdk'), 'the image is vmdk, not raw or qcow2: convert it with qemu-img'),
+    (0, created('other.img', 'vmdk'), 'the image is vmdk, not raw or qcow2: convert it with '),
     (0, written('odd.img', b'x' * 777), 'the image has 777 bytes, not whole sectors'),
     (0, written('empty.img', b''), 'the image is empty'),
     (0, written('not.gz', b'x' * 512), 'the image is not gzip, though its name says so'),

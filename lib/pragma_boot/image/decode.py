@@ -10,10 +10,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from typing import cast
 
 from ..system import child
 from . import sparse
-from .sparse import CHUNK, Excess
+from .sparse import CHUNK, Excess, Stream
 
 Decoder = Callable[[int, int, int], object]
 
@@ -116,8 +117,7 @@ def unxz(source: int, target: int, maximum: int) -> None:
     argv = ['xz', '-dc', '-T0', f'--memlimit-decompress={DICTIONARY}',
             f'--memlimit-mt-decompress={DICTIONARY}']
     with child.program(argv, stdin=source, stdout=subprocess.PIPE) as running:
-        assert running.stdout
-        sparse.copy(running.stdout, target, maximum)
+        sparse.copy(cast(Stream, running.stdout), target, maximum)
 
 
 def unzstd(source: int, target: int, maximum: int) -> None:

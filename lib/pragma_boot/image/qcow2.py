@@ -24,6 +24,9 @@ the header."""
 CLUSTER_BITS = range(9, 22)
 """2 MiB is the largest cluster that QEMU opens."""
 
+LEAKS = 3
+"""The status of qemu-img check where some clusters of the file are not used, which is harmless."""
+
 CORRUPT, EXTERNAL_DATA = 1 << 1, 1 << 2
 HARMLESS = 1 << 0 | 1 << 3 | 1 << 4
 """Incompatible features that stay inside the file: dirty refcounts, which are not read, the type of
@@ -33,13 +36,14 @@ def require_harmless(descriptor: int, maximum: int, subject: str) -> int:
     """The virtual size in bytes of the open qcow2 file ``descriptor``.
 
     Raises Failure, which ``subject`` begins, for one that has or may have a backing file, an
-    external data file or encryption, that needs a feature that we do not know, whose header is cut
-    short or contradicts itself, or that is larger than ``maximum`` bytes.
+    external data file or encryption, that needs a feature that we do not know, that is damaged or
+    cut short, or that is larger than ``maximum`` bytes.
     """
     head = os.pread(descriptor, HEADER.size + FEATURES.size, 0)
     if len(head) < HEADER.size:
         raise Failure(f'{subject}: its qcow2 header is cut short')
-    (_, version, backing, _, bits, size, encryption, _, _, _, _, _, _) = HEADER.unpack_from(head)
+    (_, version, backing, _, bits, size, encryption, entries, table, _, _, _, _
+     ) = HEADER.unpack_from(head)
     features, length = 0, HEADER.size
     if version not in (2, 3):
         raise Failure(f'{subject} is qcow2 of version {version}, not 2 or 3: '
@@ -63,6 +67,8 @@ def require_harmless(descriptor: int, maximum: int, subject: str) -> int:
     if unknown := features & ~(HARMLESS | CORRUPT | EXTERNAL_DATA):
         raise Failure(f'{subject} needs features of qcow2 that are not known '
                       f'(incompatible features {unknown:#x}): convert it with qemu-img')
+    if table + entries * 8 > os.fstat(descriptor).st_size:
+        raise Failure(f'{subject} is cut short: its L1 table lies beyond its end')
     if size > maximum:
         raise Failure(f'{subject} unpacks to more than {maximum} bytes '
                       '(image_max_size in site_conf.conf)')
@@ -72,12 +78,19 @@ def require_harmless(descriptor: int, maximum: int, subject: str) -> int:
 def convert(source: int, target: int, _: int) -> None:
     """Write the raw image of an open qcow2 file sparse to ``target``, which has its virtual size.
 
-    Runs confined (decode.Decoder), after ``require_harmless``.
+    Runs confined (decode.Decoder), after ``require_harmless``. Raises ValueError for damaged
+    tables: QEMU reads what lies beyond the end of the file as zeros.
     """
     import json
+    import subprocess
     # Another backing file, which the header may name by now, is not opened.
-    file = json.dumps({'driver': 'qcow2', 'backing': None,
-                       'file': {'driver': 'file', 'filename': f'/dev/fd/{source}'}})
-    with child.program(['qemu-img', 'convert', '-O', 'raw', '-n', '--target-is-zero', '-W',
-                        f'json:{file}', f'/dev/fd/{target}'], (source, target)):
+    file = 'json:' + json.dumps({'driver': 'qcow2', 'backing': None, 'file': {
+        'driver': 'file', 'filename': f'/dev/fd/{source}'}})
+    with child.program(['qemu-img', 'check', '-q', file], (source,), stderr=subprocess.DEVNULL,
+                       statuses=None) as running:
+        pass
+    if running.returncode not in (0, LEAKS):
+        raise ValueError('its tables are damaged, or it is cut short (qemu-img check says more)')
+    with child.program(['qemu-img', 'convert', '-O', 'raw', '-n', '--target-is-zero', '-W', file,
+                        f'/dev/fd/{target}'], (source, target)):
         pass

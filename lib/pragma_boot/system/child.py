@@ -64,7 +64,8 @@ def call(work: Callable[[], object], subject: str, descriptors: Collection[int],
     if status:
         lines = [''.join(filter(str.isprintable, line))
                  for line in said.decode(errors='backslashreplace').splitlines() if line.strip()]
-        reason = lines[-1] if lines else (signal.strsignal(-status) if status < 0 else status)
+        died = str(signal.strsignal(-status) if status < 0 else f'status {status}')
+        reason = lines[-1] if lines else died
         raise Failure(reason if lines and status == FAILED else f'{subject}: {reason}')
 
 
@@ -74,18 +75,21 @@ class Told(Exception):
 
 @contextlib.contextmanager
 def program(argv: Sequence[str], descriptors: Sequence[int] = (),
-            **streams: int) -> Iterator[subprocess.Popen[bytes]]:
+            statuses: Collection[int] | None = (0,), stdin: int | None = None,
+            stdout: int | None = None, stderr: int | None = None
+            ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in a child while the block lasts, and wait for it; it dies with the child.
 
-    ``descriptors`` are open in it beside ``streams``. What it prints on stderr is the message of
-    ``call``. Raises Failure where it is not installed, and Told where it fails; after an exception
-    of the block it is killed.
+    ``descriptors`` are open in it beside the standard streams. What it prints on stderr is the
+    message of ``call``. Raises Failure where it is not installed, and Told for a status outside
+    ``statuses`` (None accepts any); after an exception of the block it is killed.
     """
     import shutil
     import subprocess
     if not shutil.which(argv[0]):
         raise Failure(f"'{argv[0]}' is needed here, and is not installed")
-    running = subprocess.Popen(process.bound(argv), pass_fds=descriptors, **streams)
+    running = subprocess.Popen(process.bound(argv), pass_fds=descriptors, stdin=stdin,
+                               stdout=stdout, stderr=stderr)
     try:
         yield running
     except BaseException:
@@ -93,9 +97,9 @@ def program(argv: Sequence[str], descriptors: Sequence[int] = (),
         raise
     finally:
         running.wait()
-    if running.returncode < 0:
-        os.write(2, f'{argv[0]} was killed: {signal.strsignal(-running.returncode)}\n'.encode())
-    if running.returncode:
+    if statuses is not None and running.returncode not in statuses:
+        if running.returncode < 0:
+            os.write(2, f'{argv[0]} was killed: {signal.strsignal(-running.returncode)}\n'.encode())
         raise Told
 
 
