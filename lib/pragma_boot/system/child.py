@@ -109,7 +109,7 @@ def _work(work: Callable[[], object], descriptors: Collection[int], stderr: int,
     status = CRASHED
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)
         for standard, open_one in enumerate((null, null, stderr)):
             os.dup2(open_one, standard)
