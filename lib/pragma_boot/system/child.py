@@ -108,7 +108,7 @@ def _work(work: Callable[[], object], descriptors: Collection[int], stderr: int,
     """Give up rights, and call ``work``, in a child: exit with FAILED for a Failure."""
     status = CRASHED
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)
         for standard, open_one in enumerate((null, null, stderr)):
@@ -122,16 +122,16 @@ def _work(work: Callable[[], object], descriptors: Collection[int], stderr: int,
             work()
             status = 0
     except Failure as failure:
-        os.write(2, f'{failure}\n'.encode(errors='backslashreplace'))
+        os.write(stderr, f'{failure}\n'.encode(errors='backslashreplace'))
         status = FAILED
     except Told:
         pass
     except MemoryError:
-        os.write(2, b'it needs too much memory\n')
+        os.write(stderr, b'it needs too much memory\n')
     except OSError as error:
-        os.write(2, f'{cause(error)}\n'.encode(errors='backslashreplace'))
+        os.write(stderr, f'{cause(error)}\n'.encode(errors='backslashreplace'))
     except BaseException as error:    # noqa: BLE001 - the caller of fork must never see it
-        os.write(2, f'{error}\n'.encode(errors='backslashreplace'))
+        os.write(stderr, f'{error}\n'.encode(errors='backslashreplace'))
     finally:
         os._exit(status)
 
