@@ -14,7 +14,7 @@ from lab.images import make_image, pack
 from lab.needs import need, need_fuse
 from lab.nodes import without_dependency
 from lab.site import Site, lines
-from pragma_boot.document import permit
+from pragma_boot.document import permit, refusal
 from pragma_boot.engine import registry
 from pragma_boot.system import settings
 
@@ -222,9 +222,9 @@ def allowed():
 
 def refused():
     """The items of what is refused, by what it does."""
-    reasons = list(dict.fromkeys(reason for _, reason in permit.REFUSED))
+    reasons = list(dict.fromkeys(reason for _, reason in refusal.REFUSED))
     for reason in reasons:
-        yield item(reason, [shown(where) for where, why in permit.REFUSED if why == reason])
+        yield item(reason, [shown(where) for where, why in refusal.REFUSED if why == reason])
 
 
 def shown(where):
@@ -238,7 +238,8 @@ def shown(where):
 @pytest.mark.parametrize('table', [allowed, refused])
 def test_the_page_has_the_codes_table(table):
     text = PAGE.read_text(encoding='utf-8')
-    begin = (f'.\\" table of lib/pragma_boot/document/permit.py: {table.__name__}\n'
+    module = {allowed: 'permit', refused: 'refusal'}[table]
+    begin = (f'.\\" table of lib/pragma_boot/document/{module}.py: {table.__name__}\n'
              '.Bl -tag -width Ds\n')
     assert begin in text
     assert text.split(begin, 1)[1].split('.El\n', 1)[0] == ''.join(table())

@@ -30,6 +30,44 @@ MORE = {
     'ovmf-as-rom': ('os', '<os><type>hvm</type><loader>/usr/share/ovmf/OVMF.fd</loader></os>'),
     'nvram': ('os', '<os><type>hvm</type><nvram>/var/lib/x_VARS.fd</nvram></os>'),
     'secure-boot': ('os', "<os firmware='efi'><type>hvm</type><loader secure='yes'/></os>"),
+    'secure-loader': ('os', ("<os firmware='efi'><type machine='q35'>hvm</type>"
+                             "<loader secure='yes'/></os>")),
+    'secure-feature': ('os', ("<os firmware='efi'><type machine='q35'>hvm</type><firmware><feature "
+                              "name='secure-boot' enabled='yes'/><feature name='enrolled-keys' "
+                              "enabled='no'/></firmware></os>")),
+    'secure-off': ('os', ("<os firmware='efi'><type machine='q35'>hvm</type><firmware><feature "
+                          "name='secure-boot' enabled='no'/></firmware></os>")),
+    'feature-unknown': ('os', ("<os firmware='efi'><type>hvm</type><firmware><feature "
+                               "name='other' enabled='yes'/></firmware></os>")),
+    'firmware-unknown': ('os', "<os firmware='coreboot'><type>hvm</type></os>"),
+    'firmware-of-bios': ('os', ("<os><type>hvm</type><firmware><feature name='secure-boot' "
+                                "enabled='yes'/></firmware></os>")),
+    'efi-on-pc': ('os', "<os firmware='efi'><type machine='pc'>hvm</type></os>"),
+    'efi-of-fedora': ('os', ("<os><type machine='q35'>hvm</type><loader readonly='yes' "
+                             "secure='yes' type='pflash'>/usr/share/edk2/x64/OVMF_CODE.secboot.fd"
+                             "</loader><nvram template='/x/OVMF_VARS.fd'>/y/a_VARS.fd</nvram>"
+                             "</os>")),
+    'flash-other': ('os', ("<os><type>hvm</type><loader type='pflash' readonly='yes'>/etc/shadow"
+                           "</loader></os>")),
+    'flash-writable': ('os', ("<os><type>hvm</type><loader type='pflash' readonly='no'>"
+                              "/usr/share/ovmf/OVMF.fd</loader></os>")),
+    'efi-variables': ('os', ("<os firmware='efi'><type>hvm</type><nvram>/etc/cron.d/x</nvram>"
+                             "</os>")),
+    'no-graphics': ('no graphics', ''),
+    'graphics-spice': ('no graphics', ("<graphics type='spice' autoport='yes' listen='0.0.0.0'>"
+                                       "<listen type='address' address='0.0.0.0'/></graphics>")),
+    'graphics-vnc': ('no graphics', ("<graphics type='vnc' port='5901' listen='0.0.0.0' "
+                                     "passwd='x'/>")),
+    'graphics-two': ('devices', "<graphics type='spice'/>"),
+    'graphics-socket': ('no graphics', "<graphics type='vnc'><listen type='socket'/></graphics>"),
+    'graphics-socket-of-the-host': ('no graphics', ("<graphics type='vnc'><listen type='socket' "
+                                                    "socket='/etc/x'/></graphics>")),
+    'graphics-sdl': ('no graphics', "<graphics type='sdl' display=':0'/>"),
+    'video-qxl': ('devices', ("<video><model type='qxl' ram='65536' vram='65536' heads='1'/>"
+                              "</video><video><model type='cirrus'/></video>")),
+    'video-cirrus': ('devices', "<video><model type='cirrus'/></video>"),
+    'video-none': ('devices', "<video><model type='none'/></video>"),
+    'video-vmvga': ('devices', "<video><model type='vmvga'/></video>"),
     'bios-auto': ('os', "<os firmware='bios'><type>hvm</type></os>"),
     'vda-no-bus': ('disk', "<target dev='vda'/>"),
     'xvda-no-bus': ('disk', "<target dev='xvda'/>"),
@@ -114,12 +152,14 @@ MORE = {
                          '<ipaddress>10.0.3.1</ipaddress><netmask>255.255.255.0</netmask>'),
 }
 
-UEFI = 'needs UEFI, which is not supported yet'
 MACHINES, CARDS = 'machine may be q35 or pc', 'type may be virtio or'
 BUSES = 'bus may be ide or sata or scsi or virtio'
 
 REFUSED = {
-    'efi-auto': UEFI, 'efi-loader': UEFI, 'ovmf-as-rom': UEFI, 'nvram': UEFI, 'secure-boot': UEFI,
+    'nvram': 'only UEFI has variables', 'secure-boot': 'needs the machine q35',
+    'feature-unknown': 'name may be secure-boot or', 'firmware-unknown': 'firmware may be efi',
+    'flash-other': 'no firmware that nodes have', 'flash-writable': "add readonly='yes'",
+    'graphics-socket-of-the-host': 'opens a socket', 'video-vmvga': 'type may be vga or',
     'aarch64': 'arch may be x86_64', 'ppc64': 'arch may be x86_64', 'i686': 'arch may be x86_64',
     'microvm': MACHINES, 'isapc': MACHINES, 'xen': MACHINES,
     'os-linux': "<type> 'linux' is refused: it may be hvm", 'exe': 'it may be hvm',
@@ -150,9 +190,28 @@ REFUSED = {
 }
 """Words of the line of vc-parse, by row."""
 
-BIOS = {MACHINE: 'pc', 'count(os/loader | os/nvram | os/@firmware)': '0'}
+BIOS = {MACHINE: 'pc', 'count(os/loader | os/nvram | os/@firmware | os/firmware)': '0'}
+FEATURE = "os/firmware/feature[@name='%s']/@enabled"
+SECURE, KEYS = FEATURE % 'secure-boot', FEATURE % 'enrolled-keys'
+UEFI = {'os/@firmware': 'efi', 'count(os/loader | os/nvram)': '0', SECURE: 'no', KEYS: 'no'}
+VNC = {'devices/graphics/@type': 'vnc', 'devices/graphics/listen/@type': 'socket',
+       'count(devices/graphics)': '1', 'count(devices/graphics/@*)': '1',
+       'count(devices/graphics/listen/@*)': '1'}
+ADAPTER = 'devices/video/model/@type'
 
 CARRIED = {
+    'efi-auto': {**UEFI, MACHINE: 'q35'}, 'efi-loader': {**UEFI, MACHINE: 'q35'},
+    'ovmf-as-rom': {**UEFI, MACHINE: 'pc'}, 'efi-on-pc': {**UEFI, MACHINE: 'pc'},
+    'efi-variables': UEFI, 'secure-off': UEFI, 'firmware-of-bios': BIOS,
+    **{name: {**UEFI, SECURE: 'yes', KEYS: 'yes', MACHINE: 'q35'}
+       for name in ('secure-loader', 'efi-of-fedora')},
+    'secure-feature': {**UEFI, SECURE: 'yes', KEYS: 'no'},
+    'no-graphics': {'count(devices/graphics)': '0', ADAPTER: 'vga'},
+    **{name: {**VNC, ADAPTER: 'vga'}
+       for name in ('graphics-spice', 'graphics-vnc', 'graphics-two', 'graphics-socket')},
+    'graphics-sdl': {'count(devices/graphics)': '0'},
+    'video-qxl': {ADAPTER: 'vga', 'count(devices/video)': '1'},
+    'video-cirrus': {ADAPTER: 'cirrus'}, 'video-none': {ADAPTER: 'none'},
     'seabios-loader': {MACHINE: 'q35', 'count(os/loader)': '0'}, 'bios-auto': BIOS,
     'rhel6-machine': {MACHINE: 'pc'}, 'old-q35': {MACHINE: 'q35'}, 'old-pc': {MACHINE: 'pc'},
     'hda-no-bus': {BUS: 'ide'}, 'vda-no-bus': {BUS: 'virtio'}, 'q35-sata': {BUS: 'sata'},
@@ -191,7 +250,10 @@ CARRIED = {
 DROPPED = {'empty-cdrom': "devices/disk[@device='cdrom']",
            'empty-floppy': "devices/disk[@device='floppy']",
            'spice': "devices/channel[@type='spicevmc']", 'spice-redirection': 'devices/redirdev',
-           'hwrng': 'devices/rng', 'seabios-loader': 'os/loader',
+           'hwrng': 'devices/rng', 'seabios-loader': 'os/loader', 'efi-variables': 'os/nvram',
+           'efi-loader': 'os/loader', 'graphics-vnc': 'devices/graphics@passwd',
+           'graphics-sdl': "devices/graphics[@type='sdl']",
+           'video-qxl': 'devices/video/model@ram',
            'newer-libvirt': 'features/hyperv'}
 """Rows of which vc-parse -v names what is dropped."""
 
@@ -221,6 +283,8 @@ def put(text, where, fragment):
             text = text.replace("<target dev='hda' bus='ide'/>", "<target dev='vda' bus='virtio'/>")
         elif not where.startswith('disk'):
             text = text.replace("<target dev='hda' bus='ide'/>", "<target dev='sda' bus='sata'/>")
+    if where == 'no graphics':
+        return text.replace("<graphics type='vnc' port='-1'/>", fragment)
     model = r"<model type='virtio' */>"
     if where == 'os':
         return re.sub('<os>.*?</os>', fragment, text, flags=re.S)

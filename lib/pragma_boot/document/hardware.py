@@ -18,6 +18,12 @@ AGENT = 'org.qemu.guest_agent.0'
 DEFAULT_CARD = 'rtl8139'
 """The model of a network interface without <model> on x86_64."""
 
+VIDEOS = ('vga', 'cirrus', 'bochs', 'virtio', 'none')
+"""Models of display adapters. A QXL is a VGA that SPICE draws faster: nodes have a VGA for it."""
+
+VIEWERS = ('vnc', 'spice')
+"""Types of <graphics> that a viewer connects to. Nodes have VNC for either."""
+
 PREFIXES = {'hd': 'ide', 'sd': 'scsi', 'vd': 'virtio', 'fd': 'fdc', 'xvd': 'xen', 'ubd': 'uml'}
 """The bus of a disk without bus=, by the beginning of its name."""
 
@@ -115,6 +121,24 @@ def serves_the_disk(controller: etree._Element) -> bool:
     index = controller.get('index') or str(all_of_them.index(controller))
     address = disk.find('address')
     return index == (address.get('controller') or '0' if address is not None else '0')
+
+
+def video_model(model: etree._Element) -> str | None:
+    """The type= of the <model> of a display adapter."""
+    kind = model.get('type')
+    return 'vga' if kind == 'qxl' else kind
+
+
+def is_viewer(graphics: etree._Element) -> bool:
+    """Whether a <graphics> is the first that a viewer connects to."""
+    return graphics.get('type') in VIEWERS and not any(
+        before.get('type') in VIEWERS
+        for before in graphics.itersiblings(graphics.tag, preceding=True))
+
+
+def is_first(element: etree._Element) -> bool:
+    """Whether an element is the first of its kind: the guest's console is on it."""
+    return next(element.itersiblings(element.tag, preceding=True), None) is None
 
 
 def is_agent(channel: etree._Element) -> bool:

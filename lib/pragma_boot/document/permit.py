@@ -1,6 +1,6 @@
-"""What of an author's <domain> is carried over, and what is refused; the rest is dropped.
+"""What of an author's <domain> is carried over; document.refusal has what is refused.
 
-What a guest would notice is carried over or refused. vc-in.xml(5) has the same two tables.
+What a guest would notice is carried over or refused. vc-in.xml(5) has the same table.
 ``permitted`` is all that a node's domain is built from; document.hardware reads its elements.
 """
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from ..system.failure import Failure
-from . import hardware
+from . import firmware, hardware
 from .hardware import AGENT
 from .tree import text
 
@@ -55,8 +55,11 @@ ALLOWED = (
     Group('the memory and CPUs that the image needs',
           {'memory': {TEXT: None, 'unit': None}, 'vcpu': {TEXT: None}}),
     Group('the machine type that the guest was installed on',
-          {'os': {}, 'os/type': {TEXT: ('hvm',), 'arch': ('x86_64',), 'machine': MACHINES},
+          {'os/type': {TEXT: ('hvm',), 'arch': ('x86_64',), 'machine': MACHINES},
            'features': {}, **{f'features/{flag}': {} for flag in FEATURES}}),
+    Group('the firmware that the boot loader was installed for',
+          {'os': {'firmware': (firmware.UEFI,)}, 'os/firmware': {},
+           'os/firmware/feature': {'name': firmware.FEATURES, 'enabled': ('yes', 'no')}}),
     Group('the time base that the guest expects of the hardware clock',
           {'clock': {'offset': CLOCKS}}),
     Group("the disk that the guest's boot loader and fstab depend on",
@@ -68,11 +71,17 @@ ALLOWED = (
            'devices/controller': {'type': ('scsi',), 'model': SCSI_CONTROLLERS}}),
     Group('the models of network interfaces that the guest has drivers for',
           {'devices/interface': {}, 'devices/interface/model': {'type': tuple(CARDS)}}),
+    Group('the display adapter that the boot loader and the console of the guest use',
+          {'devices/video': {}, 'devices/video/model': {'type': hardware.VIDEOS}}),
+    Group('a console for a viewer, on a socket of its own',
+          {'devices/graphics': {'type': hardware.VIEWERS}}),
     Group('the channel of the guest agent',
           {'devices/channel': {}, 'devices/channel/target': {'name': (AGENT,)}}),
 )
 
 READ: Mapping[tuple[str, str], Callable[[etree._Element], str | None]] = {
+    ('os', 'firmware'): firmware.asked_for,
+    ('devices/video/model', 'type'): hardware.video_model,
     ('os/type', 'machine'): hardware.machine,
     ('clock', 'offset'): hardware.clock_offset,
     ('devices/disk/target', 'bus'): hardware.bus,
@@ -84,88 +93,26 @@ KEPT: Mapping[str, Callable[[etree._Element], bool]] = {
     'devices/disk': hardware.is_disk,
     'devices/controller': hardware.serves_the_disk,
     'devices/channel': hardware.is_agent,
+    'devices/video': hardware.is_first,
+    'devices/graphics': hardware.is_viewer,
+    'os/firmware': lambda element: firmware.asked_for(element.getparent()) == firmware.UEFI,
 }
 """Which of several elements of a path are carried over."""
+
+COMPLETED: Mapping[str, Callable[[etree._Element, etree._Element], None]] = {
+    'devices/interface': hardware.complete_interface,
+    'os': firmware.complete,
+}
+"""What adds the values that libvirt derives to a carried element."""
 
 REPLACED = frozenset((
     'name', 'uuid', 'os/boot', 'devices/disk/driver', 'devices/disk/source', 'devices/disk@type',
     'devices/disk@device', 'devices/disk/target@dev', 'devices/controller@index',
-    'devices/channel@type', 'devices/channel/target@type'))
+    'devices/channel@type', 'devices/channel/target@type', 'devices/graphics@port',
+    'devices/graphics@autoport', 'devices/graphics@listen', 'devices/graphics/listen'))
 """What each node's domain has of its own: that the author's is dropped is not reported."""
 
 RULES = {path: rules for group in ALLOWED for path, rules in group.elements.items()}
-
-
-def _types(*names: str) -> str:
-    return '[' + ' or '.join(f"@type='{name}'" for name in names) + ']'
-
-
-FILE = 'names a file of the host'
-DEVICE = 'takes a device of the host'
-SOCKET = 'opens a socket of the host'
-MEMORY = 'shares memory with the host'
-PROGRAM = 'runs a program of the host'
-SCRIPT = 'runs a script of the host'
-COMMAND = "adds to QEMU's command line"
-IMAGE = 'adds a file to the image'
-UEFI = 'needs UEFI, which is not supported yet'
-MEDIUM = 'has a medium, which nodes do not get: eject it'
-
-SERIAL = ('serial', 'parallel', 'console', 'channel')
-OTHER_RANDOM = (".//rng/backend[@model='random'][starts-with(normalize-space(), '/') "
-                "and not(normalize-space()='/dev/random') "
-                "and not(normalize-space()='/dev/urandom') "
-                "and not(normalize-space()='/dev/hwrng')]")
-BACKENDS = ('file', 'dev', 'pipe', 'unix', 'tcp', 'udp', 'nmdm')
-REACHES = 'reaches a file or port of the host'
-OTHER_SOCKET = (".//channel[@type='unix']/source[@path][not(contains(@path, '/libvirt/qemu/')) "
-                "or contains(@path, '/../')]")
-"""A socket that is not one that libvirt makes for a guest's agent."""
-EFI_NAMES = ' or '.join(f"contains(translate(., 'OVMFEDKUI', 'ovmfedkui'), '{word}')"
-                        for word in ('ovmf', 'edk2', 'efi'))
-
-REFUSED = (
-    ('.//filesystem', 'shares a folder of the host'),
-    ('.//hostdev', DEVICE), ('.//vsock', DEVICE),
-    (".//redirdev[not(@type='spicevmc')]", DEVICE),
-    (".//smartcard[not(@type='spicevmc')]", DEVICE),
-    ('.//tpm/backend' + _types('passthrough', 'external'), DEVICE),
-    ('.//input' + _types('passthrough', 'evdev'), DEVICE),
-    ('.//audio' + _types('file', 'oss', 'alsa'), DEVICE),
-    (".//rng/backend[@model='egd']", SOCKET),
-    ('.//graphics[@socket]', SOCKET), ('.//graphics/listen' + _types('socket'), SOCKET),
-    ('.//graphics/gl[@rendernode]', DEVICE),
-    *((f'.//{kind}' + _types(*BACKENDS), REACHES) for kind in SERIAL if kind != 'channel'),
-    ('.//channel' + _types(*(kind for kind in BACKENDS if kind != 'unix')), REACHES),
-    (OTHER_SOCKET, REACHES),
-    *((f'.//{kind}/log', FILE) for kind in SERIAL),
-    ('.//shmem', MEMORY), ('.//memoryBacking/source' + _types('file'), MEMORY),
-    ('.//memory/source/path', MEMORY),
-    *((f'os/{kind}', 'boots a file of the host')
-      for kind in ('kernel', 'initrd', 'dtb')),
-    ("os[@firmware][not(@firmware='bios')]", UEFI), ("os/loader[@type='pflash']", UEFI),
-    ("os/loader[@secure='yes']", UEFI), (f'os/loader[{EFI_NAMES}]', UEFI), ('os/nvram', UEFI),
-    (("devices/disk[@device='cdrom' or @device='floppy']"
-     "[source/@*[string() and not(name()='index' or name()='startupPolicy')]]"), MEDIUM),
-    ('os/acpi/table', FILE), ('.//sysinfo/entry[@file]', FILE),
-    (OTHER_RANDOM, FILE),
-    ('.//disk/mirror', IMAGE), ('.//backingStore[*]', IMAGE),
-    ('bootloader', PROGRAM), ('.//interface/script', SCRIPT), ('.//interface/downscript', SCRIPT),
-    ("*[namespace-uri()='http://libvirt.org/schemas/domain/qemu/1.0']", COMMAND),
-)
-"""Elements that reach into the host, or that a node cannot have, with what they do.
-
-An XPath from <domain> each.
-"""
-
-
-def refuse(author: etree._Element, role: str) -> None:
-    """Raise Failure for the first element of an author's <domain> that is REFUSED."""
-    for where, reason in REFUSED:
-        for bad in author.xpath(where):
-            kind = f" type='{bad.get('type')}'" if bad.get('type') else ''
-            raise Failure(f'line {bad.sourceline}: <{etree.QName(bad).localname}{kind}> '
-                          f'of the {role} is refused: it {reason}')
 
 
 def permitted(author: etree._Element) -> etree._Element:
@@ -180,6 +127,7 @@ def permitted(author: etree._Element) -> etree._Element:
     top = etree.Element('domain')
     top.sourceline = author.sourceline
     _carry(author, top, '')
+    firmware.check(top)
     disks = top.findall('devices/disk')
     if len(disks) != 1:
         raise Failure(f'line {author.sourceline}: the <domain> has {len(disks)} disks, not one')
@@ -205,8 +153,8 @@ def _carry(old: etree._Element, new: etree._Element, above: str) -> None:
             elif value is not None:
                 copy.set(name, value)
         _carry(child, copy, f'{path}/')
-        if path == 'devices/interface':
-            hardware.complete_interface(child, copy)
+        if path in COMPLETED:
+            COMPLETED[path](child, copy)
 
 
 def _value(element: etree._Element, path: str, name: str) -> str | None:

@@ -10,7 +10,7 @@ from lxml import etree
 
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
-from . import hardware, libvirt_schema, permit, subnet
+from . import hardware, libvirt_schema, permit, refusal, subnet
 from .requirement import Requirement, insist
 from .tree import ROLES, put
 
@@ -73,7 +73,7 @@ class Author(NamedTuple):
 
 
 def _harmless(author: Author) -> str:
-    permit.refuse(author.domain, author.role)
+    refusal.refuse(author.domain, author.role)
     return 'nothing of the domain reaches into the host'
 
 

@@ -5,7 +5,7 @@ address, bridge or device of the author's reaches the host.
 """
 from lxml import etree
 
-from ..document import attachment
+from ..document import attachment, firmware
 from ..document.permit import AGENT, CARDS, DISK_BUSES, FEATURES, permitted
 from ..document.tree import domain as author_of
 from ..document.tree import domain_name, domain_uuid, image
@@ -40,9 +40,7 @@ def build(root: etree._Element, node: etree._Element, acceleration: str, console
                      ledger=node.getparent().get('ledger', ''), started=str(int(started)))
     _add(domain, 'memory', node.get('memory'), unit='KiB')
     _add(domain, 'vcpu', node.get('cpus'))
-    system = etree.SubElement(domain, 'os')
-    _add(system, 'type', 'hvm', arch='x86_64', machine=machine)
-    etree.SubElement(system, 'boot', dev='hd')
+    _add_system(domain, author, machine)
     features = etree.SubElement(domain, 'features')
     for flag in FEATURES:
         if author.find(f'features/{flag}') is not None:
@@ -62,6 +60,30 @@ def _add(parent: etree._Element, tag: str, content: str, **attributes: str) -> e
     element = etree.SubElement(parent, tag, **attributes)
     element.text = content
     return element
+
+
+def _add_system(domain: etree._Element, author: etree._Element, machine: str) -> None:
+    """Add the <os>. libvirt chooses the file of UEFI, and makes the variables of the domain."""
+    system = etree.SubElement(domain, 'os')
+    _add(system, 'type', 'hvm', arch='x86_64', machine=machine)
+    uefi = firmware.element(author)
+    if uefi is not None:
+        system.set('firmware', firmware.UEFI)
+        system.append(uefi)
+    etree.SubElement(system, 'boot', dev='hd')
+
+
+def _add_display(devices: etree._Element, author: etree._Element) -> None:
+    """Add the display adapter, and VNC where the author has a console for a viewer.
+
+    Without an adapter some GRUBs hang. VNC listens on a socket that libvirt makes for the domain:
+    only those who may use this libvirt can connect.
+    """
+    if author.find('devices/graphics') is not None:
+        etree.SubElement(etree.SubElement(devices, 'graphics', type='vnc'), 'listen', type='socket')
+    video = etree.SubElement(devices, 'video')
+    etree.SubElement(video, 'model',
+                     type=author.xpath('string(devices/video/model/@type)') or 'vga')
 
 
 def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Element,
@@ -98,6 +120,7 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
     serial = etree.SubElement(devices, 'serial', type='file')
     etree.SubElement(serial, 'source', path=console, append='on')
     etree.SubElement(serial, 'target', port='0')
+    _add_display(devices, author)
     random = etree.SubElement(devices, 'rng', model='virtio')
     _add(random, 'backend', '/dev/urandom', model='random')
     etree.SubElement(devices, 'memballoon', model='none')

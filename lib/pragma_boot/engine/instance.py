@@ -5,12 +5,14 @@ from typing import Any
 
 from lxml import etree
 
-from ..document import attachment, permit, tree
+from ..document import attachment, firmware, permit, tree
 from ..document.tree import domain_name
+from ..system import log
 from ..system.failure import Failure
 from ..system.lock import exclusive
 from ..system.settings import Settings
 from .protocol import Storage
+from .session import SOCKET_BYTES
 
 CLUSTER = 'pragma_boot:cluster:'
 """The tag that names the ledger and the cluster of an instance."""
@@ -24,6 +26,9 @@ DISKS = {'virtio': {'disk_type': 'paravirtual'}, 'ide': {'disk_type': 'ide'},
                                 ('virtio-scsi', 'virtio-scsi-pci'))}}
 CARDS = {'virtio': 'paravirtual', 'e1000': 'e1000', 'rtl8139': 'rtl8139'}
 """Hypervisor parameters for buses with their SCSI controllers, and for models of interfaces."""
+
+VIDEOS = {'vga': 'std', 'cirrus': 'cirrus', 'virtio': 'virtio', 'none': 'none'}
+"""The hypervisor parameter vga by the model of the display adapter."""
 
 ACCELERATIONS = {'auto': {}, 'kvm': {'kvm_flag': 'enabled', 'cpu_type': 'host'},
                  'tcg': {'kvm_flag': 'disabled', 'cpu_type': 'max',
@@ -101,6 +106,9 @@ class Plan:
     def _hypervisor(self, node: etree._Element) -> dict:
         """Hypervisor parameters from the permitted part of the author's <domain>."""
         author = permit.permitted(tree.domain(self._root, node.get('role')))
+        if firmware.of(author) == 'UEFI':
+            raise Failure(f"node '{node.get('name')}': Ganeti has no UEFI, which vc-in.xml asks "
+                          'for: use an image that starts by BIOS')
         disk, controller = author.find('devices/disk'), author.find('devices/controller')
         bus = disk.find('target').get('bus')
         if controller is not None and controller.get('model'):
@@ -115,6 +123,9 @@ class Plan:
         if bus not in DISKS or model not in CARDS or len(models) > 1:
             raise Failure(f"node '{node.get('name')}': Ganeti has no disk on the bus {bus} with "
                           f"{' and '.join(sorted(models))} network interfaces")
+        video = author.xpath('string(devices/video/model/@type)') or 'vga'
+        if video not in VIDEOS:
+            raise Failure(f"node '{node.get('name')}': Ganeti has no display adapter {video}")
         console = self._storage.console(node)
         if ' ' in console or ',' in console:
             raise Failure(f"console '{console}': Ganeti takes no space or comma in the path of "
@@ -123,9 +134,23 @@ class Plan:
                 'acpi': author.find('features/acpi') is not None,
                 'machine_version': author.xpath('string(os/type/@machine)') or 'pc',
                 'kernel_path': '', 'boot_order': 'disk', 'serial_console': False,
-                'vnc_bind_address': '',
+                'vga': VIDEOS[video], 'vnc_bind_address': self._viewer(author, node, console),
                 'kvm_extra': f'-chardev file,id=pragma,path={console},append=on '
                              '-device isa-serial,chardev=pragma'}
+
+
+    @staticmethod
+    def _viewer(author: etree._Element, node: etree._Element, console: str) -> str:
+        """The folder of the VNC socket INSTANCE.vnc, '' where the author has no graphics."""
+        folder = os.path.dirname(console)
+        path = os.path.join(folder, f'{domain_name(node)}.vnc')
+        if author.find('devices/graphics') is None:
+            return ''
+        if len(os.fsencode(path)) > SOCKET_BYTES:
+            log.warn(f"node '{node.get('name')}' has no VNC console: '{path}' is too long for a "
+                     'socket')
+            return ''
+        return folder
 
 
 def _nic(interface: etree._Element) -> dict[str, str]:

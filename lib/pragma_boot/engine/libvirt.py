@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
+from ..document import firmware
 from ..document.tree import domain_name, domain_uuid
 from ..image import injection
 from ..system import process, workers
@@ -176,21 +177,39 @@ class Libvirt:
 
     def start(self, node: etree._Element, define: Callable[[], etree._Element],
               paused: bool = False, validate: bool = True, known: bool = False) -> None:
-        """Define the node's domain and start it; one that does not start does not stay defined."""
+        """Define the node's domain and start it; one that does not start is not newly defined."""
         name = domain_name(node)
         session.require_room(self.uri, name)
         if known:
-            self._undefine([name])
-        self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []),
-                   input=etree.tostring(define()))
+            # Redefined, not undefined before: the variables of its UEFI stay.
+            self._destroy(name)
+        definition = define()
+        try:
+            self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []),
+                       input=etree.tostring(definition))
+        except Failure as failure:
+            raise self._explained(failure, definition) from None
         try:
             self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
         except BaseException:
             # Another vc-boot may have started it at this moment: that is no failure.
             if name in (domains := self.domains()) and domains[name].state in ACTIVE:
                 return
-            self.virsh('undefine', '--domain', name, statuses=(0, 1))
+            if not known:
+                self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
             raise
+
+    def _explained(self, failure: Failure, definition: etree._Element) -> Failure:
+        """The failure to define a domain, with the remedy where the host has no UEFI."""
+        if firmware.of(definition) != 'UEFI' or 'efi' in self._offers('os', 'firmware'):
+            return failure
+        return Failure(f"libvirt at '{self.uri}' has no UEFI for domain "
+                       f"'{definition.findtext('name')}': install ovmf on that host")
+
+    def _offers(self, device: str, what: str) -> list[str]:
+        """The values that the host's libvirt offers for an <enum> of its <domainCapabilities>."""
+        answer = etree.fromstring(self.virsh('domcapabilities', '--virttype', 'qemu').stdout)
+        return list(map(str, answer.xpath(f'//{device}/enum[@name=$what]/value/text()', what=what)))
 
     def shutdown(self, nodes: list, seconds: int) -> None:
         """Press the ACPI power button of each guest; no error where a domain is gone."""
