@@ -22,11 +22,13 @@ KEY ?= /root/.ssh/id_rsa.pub
 # libguestfs, and is installed only if there is none.
 PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libxml2-utils \
 	guestfish mmdebstrap e2fsprogs fdisk util-linux xz-utils zstd fuse3 grub-pc-bin grub-common openssh-client \
-	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
+	procps iproute2 ovmf mtools $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
-# The packages that `make test` needs in addition: bzip2 and mkfs.vfat for images, groff for the manual pages, Open vSwitch for VLANs, strace, GNU
-# time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.
-TEST_PACKAGES := bzip2 dosfstools libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl
+# The packages that `make test` needs in addition: bzip2 and mkfs.vfat for images, groff for the manual pages, Open
+# vSwitch for VLANs, strace, GNU time for the test of the benchmark, Graphviz, zsh for its completion, OpenSSL for
+# certificates, and GRUB for a UEFI guest.
+TEST_PACKAGES := bzip2 dosfstools libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl \
+	grub-efi-amd64-bin
 
 # The packages that `make test-long` needs in addition: XFS and btrfs for other images, and a Ganeti cluster.
 LONG_PACKAGES := xfsprogs btrfs-progs ganeti openssh-server python3-lxml

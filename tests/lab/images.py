@@ -126,4 +126,38 @@ def parted(path, script, contents, size='64M'):
             with open(path, 'rb+') as file:
                 file.seek(offset << 20)
                 file.write(part.read_bytes())
+
+
+GRUB = '''serial --unit=0 --speed=115200
+terminal_output serial
+echo "a boot loader of UEFI"
+sleep --interruptible 3600
+'''
+"""The configuration of a boot loader that writes a line to the serial console."""
+
+
+def uefi_image(path, files=(), esp='32M', loader='BOOTX64.EFI'):
+    """A GPT disk whose GRUB, in the EFI system partition 2, writes a line; / is in 1."""
+    make_image(path, files, size='40M')
+    with tempfile.TemporaryDirectory() as folder:
+        config, core, fat = (Path(folder, name) for name in ('grub.cfg', 'core.efi', 'esp'))
+        config.write_text(GRUB)
+        subprocess.run(['grub-mkimage', '-O', 'x86_64-efi', '-o', core, '-c', config, '-p', '/',
+                        'serial', 'terminal', 'echo', 'sleep', 'normal'], check=True)
+        subprocess.run(['truncate', '-s', esp, fat], check=True)
+        subprocess.run(['mkfs.vfat', fat], check=True, capture_output=True)
+        subprocess.run(['mmd', '-i', fat, '::/EFI', '::/EFI/BOOT'], check=True)
+        subprocess.run(['mcopy', '-i', fat, core, f'::/EFI/BOOT/{loader}'], check=True)
+        size = os.path.getsize(fat)
+        subprocess.run(['truncate', '-s', f'+{size + (1 << 20)}', path], check=True)
+        with open(path, 'rb+') as file:
+            # The DOS table and what is before partition 1 go.
+            file.write(bytes(1 << 20))
+        table = (f'label: gpt\nstart=1MiB, size=39MiB, type=linux\n'
+                 f'start=40MiB, size={size >> 20}MiB, type=uefi\n')
+        subprocess.run(['sfdisk', '-q', path], input=table.encode(), check=True,
+                       capture_output=True)
+        with open(path, 'rb+') as file:
+            file.seek(40 << 20)
+            file.write(fat.read_bytes())
     return path

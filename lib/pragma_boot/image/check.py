@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from ..document import hardware, permit, subnet, tree, vcin
+from ..document import firmware, hardware, permit, subnet, tree, vcin
 from ..document.requirement import Checklist, Doubt, Requirement
 from ..system import confinement
 from ..system.settings import Settings
-from . import formats, guest, profile, root, services
+from . import bootable, formats, guest, profile, root, services
 from .record import Author
 
 BYTE_ORDER_MARK = b'\xef\xbb\xbf'
@@ -138,10 +138,13 @@ def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int,
         readable = Requirement('the image can be unpacked', read,
                                'make a raw or qcow2 image of whole sectors anew')
         if not checklist.run(of, [readable], None, names):
-            checklist.skip(of, [one.title for one in [*disk, *inside]])
+            checklist.skip(of, [one.title for one in [bootable.REQUIREMENT, *disk, *inside]])
             return
         look = root.Look(stack.enter_context(confinement.opened(raw[0])), raw[0],
                          os.path.getsize(raw[0]), f"image '{path}'", author.partition)
+        wanted = sorted({firmware.of(domain) for domain in domains.values()})
+        checklist.run(of, [bootable.REQUIREMENT],
+                      bootable.Disk(look.image, raw[0], look.subject, tuple(wanted)), names)
         if not checklist.run(of, disk, look, names):
             checklist.skip(of, [one.title for one in inside])
             return
