@@ -2,16 +2,27 @@
 
 The format is that of the PRAGMA sites' databases.
 """
+import contextlib
 import os
 import re
 from collections.abc import Callable
 
-from ..system import log
+from ..system import files, log
 from ..system.failure import Failure, cause
+
+FILE = 'vcdb.txt'
 
 LABEL = '[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?'
 PATTERN = re.compile(rf'(?=.{{1,63}}\Z){LABEL}(\.{LABEL})*')
 """Names of entries: like the names of clusters and nodes, with '_' too."""
+
+
+def checked(name: str) -> str:
+    """``name`` itself; raises Failure for what is no name of an entry."""
+    if not PATTERN.fullmatch(name):
+        raise Failure(f"entry {name!r} is not a name: at most 63 letters, digits, '-', '_' and "
+                      "'.', without '-' at an end or beside a '.'")
+    return name
 
 
 def entries(base_path: str, complain: Callable[[object], None] = log.warn) -> dict[str, str]:
@@ -20,7 +31,7 @@ def entries(base_path: str, complain: Callable[[object], None] = log.warn) -> di
     ``complain`` is called with a message for each line that is not an entry; the line is skipped.
     Raises Failure for a folder without vcdb.txt.
     """
-    path = os.path.join(os.path.abspath(base_path), 'vcdb.txt')
+    path = os.path.join(os.path.abspath(base_path), FILE)
     try:
         with open(path, 'rb') as file:
             lines = file.read().splitlines()
@@ -51,9 +62,7 @@ def _entry(line: bytes) -> tuple[str, str]:
     name, _, relative = (part.strip() for part in text.partition(','))
     if not relative:
         raise Failure(f"not a 'name,path' line: '{text}'")
-    if not PATTERN.fullmatch(name):
-        raise Failure(f"entry {name!r} is not a name: at most 63 letters, digits, '-', '_' and "
-                      "'.', without '-' at an end or beside a '.'")
+    checked(name)
     if '\0' in relative:
         raise Failure(f'path {relative!r} has a NUL character')
     return name, relative
@@ -79,3 +88,16 @@ def name_of(base_path: str, path: str) -> str | None:
         return None
     real = os.path.realpath(path)
     return next((name for name, at in found.items() if os.path.realpath(at) == real), None)
+
+
+def add(base_path: str, name: str, relative: str) -> None:
+    """Add the entry ``name`` to vcdb.txt, whose other lines stay as they are, byte for byte.
+
+    The caller holds the lock of the folder.
+    """
+    path = os.path.realpath(os.path.join(base_path, FILE))
+    content, mode = b'', 0o644
+    with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
+        content, mode = file.read(), os.fstat(file.fileno()).st_mode & 0o777
+    end = b'\n' if content and not content.endswith(b'\n') else b''
+    files.write(path, content + end + f'{name},{relative}\n'.encode(), mode)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from ..document.requirement import Requirement
 from ..system import debugfs
@@ -97,9 +97,14 @@ class Inside:
                 raise Failure(f"'{folder}/{file}' is larger than {MAXIMUM_BYTES >> 20} MiB")
             content = debugfs.content(self._volume, f'{folder}/{file}', entries[file],
                                       self._subject)
-            text = content.decode(errors='replace').replace('-', '_')
-            names |= set(re.findall(r'^(?:[^:\s]*/)?([^:/\s]+)\.ko(?:\.\w+)?(?::|$)', text, re.M))
+            names |= module_names(content.decode(errors='replace'))
         return names
+
+
+def module_names(text: str) -> set[str]:
+    """The names of the modules in a modules.dep or modules.builtin of Linux."""
+    return set(re.findall(r'^(?:[^:\s]*/)?([^:/\s]+)\.ko(?:\.\w+)?(?::|$)',
+                          text.replace('-', '_'), re.M))
 
 
 def _present(inside: Inside) -> str:
@@ -134,16 +139,19 @@ def drivers(buses: Iterable[str], models: Iterable[str]) -> list[Requirement]:
             *(_driven(f'a network interface {model}', CARDS[model]) for model in models)]
 
 
-def _driven(device: str, modules: Sequence[Sequence[str]]) -> Requirement:
+def lacking(names: Collection[str], modules: Modules) -> list[str]:
+    """Those of ``modules`` of which a kernel with the modules ``names`` has none."""
+    return [' or '.join(some) for some in modules if not set(some).intersection(names)]
+
+
+def _driven(device: str, modules: Modules) -> Requirement:
     def look(inside: Inside) -> str:
         kernels = inside.kernels()
         if not kernels:
             raise Failure('there is no kernel in /lib/modules')
         for kernel in kernels:
-            names = inside.modules(kernel)
-            lacking = [' or '.join(some) for some in modules if not names.intersection(some)]
-            if lacking:
-                raise Failure(f"kernel {kernel} has no {', no '.join(lacking)} for {device}")
+            if missing := lacking(inside.modules(kernel), modules):
+                raise Failure(f"kernel {kernel} has no {', no '.join(missing)} for {device}")
         return f"kernel {', '.join(kernels)} drives {device}"
     return Requirement(f'its kernel drives {device}', look,
                        'install one that has, or ask for what it drives in vc-in.xml', vital=False)

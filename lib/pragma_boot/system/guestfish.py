@@ -65,6 +65,24 @@ def write(disks: Sequence[Disk], format: str = 'qcow2') -> None:
             verify(scratch, f'out{count}', file, subject)
 
 
+def ask(path: str, device: str, commands: Sequence[str], subject: str) -> list[str]:
+    """What guestfish prints for each of ``commands`` about a file system of a raw image.
+
+    It is mounted read-only in an appliance. A command that begins with '-' may fail. Raises
+    Failure.
+    """
+    # A random mark, which no file of the image can have.
+    mark = os.urandom(16).hex()
+    script = ['run', f'mount-ro {device} /']
+    for command in commands:
+        script += [command, f'echo {mark}']
+    done = _run(['--ro', '--format=raw', '-a', os.path.abspath(path)], script)
+    answers = done.stdout.decode(errors='replace').split(f'{mark}\n')
+    if done.returncode or len(answers) != len(commands) + 1:
+        raise Failure(f'{subject}: libguestfs: {process.last_line(done)}')
+    return answers[:-1]
+
+
 def replay_journal(path: str, device: str, subject: str) -> None:
     """Replay the journal in a partition of a raw image: the appliance's kernel does on mounting."""
     done = _run(['--rw', '--format=raw', '-a', os.path.abspath(path)],
