@@ -48,7 +48,9 @@ def document(entry: Entry) -> etree._Element:
 
 
 def _domain(entry: Entry, role: str, interfaces: int) -> etree._Element:
-    driver = {'name': 'qemu', **({'type': entry.format} if entry.format else {})}
+    driver = etree.fromstring("<driver name='qemu'/>")
+    if entry.format:
+        driver.set('type', entry.format)
     # The machine pc has a floppy controller, which costs a guest seconds.
     system = E.os(E.type('hvm', arch='x86_64', machine='q35'), E.boot(dev='hd'))
     if entry.uefi:
@@ -59,7 +61,7 @@ def _domain(entry: Entry, role: str, interfaces: int) -> etree._Element:
         E.devices(
             *(E.interface(E.source(bridge=bridge), E.model(type='virtio'), type='bridge')
               for bridge in BRIDGES[:interfaces]),
-            E.disk(E.driver(**driver), E.source(file=entry.image),
+            E.disk(driver, E.source(file=entry.image),
                    E.target(dev='vda', bus='virtio'), type='file', device='disk'),
             E.graphics(type='vnc'), E.console(type='pty')),
         type='kvm')
