@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..system import confinement
 from ..system.failure import Failure
-from . import bootable, formats, guest, partition, system
+from . import bootable, formats, guest, root, system
 from .bootable import Bootable
 from .system import System
 
@@ -40,12 +40,12 @@ def look(path: str, maximum: int, folder: str) -> Found:
     with formats.readable(path, maximum, folder) as (raw, _):
         with confinement.opened(raw) as image:
             firmware = bootable.look(bootable.Disk(image, raw, subject))
-        root = partition.find(raw, path)
-        if root.filesystem.startswith('ext'):
+        partition = root.find(raw, path)
+        if partition.inject == 'debugfs':
             with confinement.opened(raw) as image:
-                found = system.read(image.at(root.offset), subject)
+                found = system.read(image.at(partition.offset), subject)
         else:
-            found = system.read_through_guestfish(raw, f'/dev/sda{root.number}', subject)
+            found = system.read_through_guestfish(raw, partition.device, subject)
     _refuse(found, firmware, subject)
     return Found(name if name in ('raw', 'qcow2') else '', found, firmware)
 
