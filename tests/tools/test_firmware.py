@@ -83,6 +83,8 @@ def test_a_mismatch_is_told_before_the_boot(site, uefi, tmp_path):
     use_image(site, uefi)
     line = next(line for line in says(site, site.vc_in) if 'starts by' in line)
     assert line.startswith("FAIL  frontend: it starts by UEFI only, and the domain has BIOS: write")
+    parsed = site.run('vc-parse', site.vc_in).stdout
+    assert ' of the frontend: it starts by UEFI only' in site.fails('vc-stage', input=parsed)
     ask_for(site, UEFI)
     assert 'ok    frontend: it starts by UEFI;' in '\n'.join(says(site, site.vc_in))
     bios = make_image(tmp_path / 'bios.img')

@@ -6,11 +6,16 @@ Nothing of an image is run.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any, NamedTuple
 
+from lxml import etree
+
+from ..document import firmware
 from ..document.requirement import Doubt, Requirement, Unseen
+from ..system import confinement
 from ..system.confinement import Confined
 from ..system.failure import Failure
 from .formats import SECTOR
@@ -25,7 +30,7 @@ SIGNATURE = b'\x55\xaa'
 LOADER = '::/EFI/BOOT/BOOTX64.EFI'
 """The name by which mtools find the boot loader of a new machine."""
 
-UNKNOWN = 'whether the guest starts and writes to its serial console, only a boot shows'
+UNKNOWN = 'its serial console shows at boot only'
 
 
 class Bootable(NamedTuple):
@@ -94,6 +99,25 @@ def mismatch(found: Bootable, wanted: str) -> str:
     remedy = ("write <os firmware='efi'> in the vc-in.xml" if wanted == 'BIOS' else
               "remove firmware='efi' and the <loader> from <os> in the vc-in.xml")
     return f'it starts by {found} only, and the domain has {wanted}: {remedy}'
+
+
+def words(path: str, source: str) -> str:
+    """What starts the raw image ``path``, as <image firmware=> has it; '' where it is not known.
+
+    ``source`` is the author's file.
+    """
+    with contextlib.suppress(Failure), confinement.opened(path) as image:
+        found = look(Disk(image, path, f"image '{source}'"))
+        return ' '.join(name for name, there in (('BIOS', found.bios), ('UEFI', found.uefi))
+                        if there)
+    return ''
+
+
+def require(image: etree._Element, domain: etree._Element) -> None:
+    """Raise Failure where a permitted <domain> has a firmware that does not start its <image>."""
+    names = image.get('firmware', '').split()
+    if reason := mismatch(Bootable('BIOS' in names, 'UEFI' in names), firmware.of(domain)):
+        raise Failure(f"image '{image.get('source')}' of the {image.get('role')}: {reason}")
 
 
 def _firmware(disk: Disk) -> str:

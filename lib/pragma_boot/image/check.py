@@ -138,13 +138,14 @@ def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int,
         readable = Requirement('the image can be unpacked', read,
                                'make a raw or qcow2 image of whole sectors anew')
         if not checklist.run(of, [readable], None, names):
-            checklist.skip(of, [one.title for one in [bootable.REQUIREMENT, *disk, *inside]])
+            checklist.skip(of, [one.title for one in [*disk, *inside, bootable.REQUIREMENT]])
             return
         look = root.Look(stack.enter_context(confinement.opened(raw[0])), raw[0],
                          os.path.getsize(raw[0]), f"image '{path}'", author.partition)
         wanted = sorted({firmware.of(domain) for domain in domains.values()})
-        checklist.run(of, [bootable.REQUIREMENT],
-                      bootable.Disk(look.image, raw[0], look.subject, tuple(wanted)), names)
+        # The last finding, whatever the others are.
+        stack.callback(checklist.run, of, [bootable.REQUIREMENT],
+                       bootable.Disk(look.image, raw[0], look.subject, tuple(wanted)), names)
         if not checklist.run(of, disk, look, names):
             checklist.skip(of, [one.title for one in inside])
             return

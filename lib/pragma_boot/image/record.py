@@ -10,7 +10,7 @@ from lxml import etree
 
 from ..system import confinement, files, guestfish, log
 from ..system.lock import exclusive
-from . import formats, overlay, partition, profile, root
+from . import bootable, formats, overlay, partition, profile, root
 from .partition import Partition
 from .profile import Rule
 
@@ -40,6 +40,7 @@ def make(key: str, source: str, author: Author, profile_path: str, maximum: int,
         with files.draft(os.path.join(folder, key)) as file:
             draft = files.temporary(os.path.join(folder, key))
             digest = formats.unpack(source, file, maximum, folder, author.type, meter)
+            starts = bootable.words(draft, source)
             part, changes = _prepare(draft, source, author.partition, rules)
             size = os.fstat(file.fileno()).st_size
             path = os.path.join(folder, _name(source, digest + author.partition, rules))
@@ -52,6 +53,8 @@ def make(key: str, source: str, author: Author, profile_path: str, maximum: int,
                               modified=str(os.stat(path).st_mtime_ns), partition=part.name,
                               offset=str(part.offset), length=str(part.length),
                               filesystem=part.filesystem, inject=part.inject)
+        if starts:
+            image.set('firmware', starts)
         for change in changes:
             etree.SubElement(image, 'change').text = change
         files.write(os.path.join(folder, f'{key}.xml'), etree.tostring(image) + b'\n')

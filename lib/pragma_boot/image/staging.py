@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from lxml import etree
 
 from .. import ROOT
-from ..document import tree
+from ..document import permit, tree
 from ..document.tree import image_file, text
 from ..system import log, process
 from ..system.failure import Failure
 from ..system.lock import on_folder
 from ..system.settings import Settings
-from . import formats, meter, profile
+from . import bootable, formats, meter, profile
 from .record import Author
 
 MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
@@ -62,6 +62,7 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
     for role, image in found.items():
         image.set('role', role)
         _require_same(root, image)
+        bootable.require(image, permit.permitted(tree.domain(root, role)))
         _report_changes(image, chosen)
         images.append(image)
     return images
