@@ -33,8 +33,7 @@ def inspect(path: str, subject: str) -> tuple[dict[str, str], list[str]]:
     Devices are named as libguestfs names them: /dev/sda1, /dev/VG/LV, btrfsvol:/dev/sda1/SUBVOLUME.
     Raises Failure.
     """
-    done = _run(['--ro', '--format=raw', '-a', os.path.abspath(path)],
-                ['run', 'list-filesystems', f'echo {MARK}', '-inspect-os'])
+    done = _run_on(path, ['run', 'list-filesystems', f'echo {MARK}', '-inspect-os'])
     listed, mark, roots = done.stdout.decode(errors='replace').partition(f'{MARK}\n')
     if done.returncode or not mark:
         raise Failure(f'{subject}: libguestfs: {process.last_line(done)}')
@@ -76,7 +75,7 @@ def ask(path: str, device: str, commands: Sequence[str], subject: str) -> list[s
     script = ['run', f'mount-ro {device} /']
     for command in commands:
         script += [command, f'echo {mark}']
-    done = _run(['--ro', '--format=raw', '-a', os.path.abspath(path)], script)
+    done = _run_on(path, script)
     answers = done.stdout.decode(errors='replace').split(f'{mark}\n')
     if done.returncode or len(answers) != len(commands) + 1:
         raise Failure(f'{subject}: libguestfs: {process.last_line(done)}')
@@ -89,6 +88,26 @@ def replay_journal(path: str, device: str, subject: str) -> None:
                 ['run', f'mount {device} /', 'umount-all'])
     if done.returncode:
         raise Failure(f'{subject}: cannot replay the journal: {process.last_line(done)}')
+
+
+def _run_on(path: str, script: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    """Run a script on a raw image, which is only read.
+
+    libguestfs does not open an image without a name (/proc/PID/fd/N): qemu-nbd serves one.
+    """
+    if not path.startswith('/proc/'):
+        return _run(['--ro', '--format=raw', '-a', os.path.abspath(path)], script)
+    import tempfile
+    import time
+    with tempfile.TemporaryDirectory() as folder:
+        socket = os.path.join(folder, 'nbd')
+        argv = ['qemu-nbd', '--read-only', '--format=raw', '--persistent', '--shared=0',
+                f'--socket={socket}', path]
+        with process.daemon(argv, 'cannot use libguestfs') as server:
+            while server.poll() is None and not os.path.exists(socket):
+                time.sleep(0.01)
+            drive = f'add-drive "" readonly:true format:raw protocol:nbd server:unix:{socket}'
+            return _run([], [drive, *script])
 
 
 def _run(arguments: Sequence[str], script: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
