@@ -46,6 +46,10 @@ class Attachment:
         """libvirt's <interface> with its source, for a kind without ``backend``."""
         raise NotImplementedError
 
+    def passt(self) -> etree._Element | None:
+        """libvirt's <interface> for a host that has passt, where the kind has one."""
+        return None
+
     def linux_bridge(self) -> str:
         """The name of the Linux bridge, where the attachment is one without a VLAN; else ''."""
         return ''
@@ -69,9 +73,10 @@ class Socket(Attachment):
 
 
 class User(Attachment):
-    """QEMU's user mode: a port of the host's loopback interface leads to the guest's sshd.
+    """User mode: a port of the host's loopback interface leads to the guest's sshd.
 
-    The addresses are those of QEMU's documentation (Network emulation).
+    By passt, or by QEMU itself, from which the guest reaches services on the host's loopback
+    interface. The addresses are those of QEMU's documentation (Network emulation).
     """
 
     pool = 'ssh_ports'
@@ -87,6 +92,14 @@ class User(Attachment):
     def backend(self) -> str:
         # libvirt's <interface type='user'> cannot forward a port of the host.
         return f'user,id=public,hostfwd=tcp:127.0.0.1:{self.port}-:22'
+
+    def passt(self) -> etree._Element:
+        interface = etree.Element('interface', type='user')
+        etree.SubElement(interface, 'ip', family='ipv4', address=self.guest[0][1], prefix='24')
+        forward = etree.SubElement(interface, 'portForward', proto='tcp', address='127.0.0.1')
+        etree.SubElement(forward, 'range', start=str(self.port), to='22')
+        etree.SubElement(interface, 'backend', type='passt')
+        return interface
 
 
 class Bridge(Attachment):

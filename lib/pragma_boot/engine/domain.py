@@ -3,6 +3,8 @@
 Of the image author's <domain> only the permitted elements are used (document.permit). No path,
 address, bridge or device of the author's reaches the host.
 """
+from collections.abc import Callable
+
 from lxml import etree
 
 from ..document import attachment, firmware
@@ -22,8 +24,8 @@ FIRST_SLOT = 0x10
 
 
 def build(root: etree._Element, node: etree._Element, acceleration: str, console: str,
-          started: float) -> etree._Element:
-    """The <domain> of ``node``.
+          started: float, has_passt: Callable[[], bool]) -> etree._Element:
+    """The <domain> of ``node``. ``has_passt`` tells whether its host can use passt.
 
     ``acceleration`` is 'kvm' or 'tcg'. ``console`` is the path of the console log. ``started`` goes
     into the metadata, in seconds since the epoch.
@@ -51,7 +53,7 @@ def build(root: etree._Element, node: etree._Element, acceleration: str, console
     for event, action in (('poweroff', 'destroy'), ('reboot', 'restart'), ('crash', 'destroy')):
         _add(domain, f'on_{event}', action)
     _add_devices(etree.SubElement(domain, 'devices'), root, node, author, console)
-    _add_interfaces(domain, author, node, machine)
+    _add_interfaces(domain, author, node, machine, has_passt)
     etree.indent(domain)
     return domain
 
@@ -127,7 +129,7 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
 
 
 def _add_interfaces(domain: etree._Element, author: etree._Element, node: etree._Element,
-                    machine: str) -> None:
+                    machine: str, has_passt: Callable[[], bool]) -> None:
     """Add the network interfaces at ascending PCI slots.
 
     Attachments that libvirt's <interface> cannot express become QEMU options.
@@ -142,14 +144,18 @@ def _add_interfaces(domain: etree._Element, author: etree._Element, node: etree.
         model = models[index]
         slot = f'{FIRST_SLOT + index:#x}'
         joined = attachment.of(interface)
-        if joined.backend():
+        element = joined.passt()
+        if element is not None and not has_passt():
+            element = None
+        if element is None and joined.backend():
             network = interface.get('network')
             bus = 'pcie.0' if machine == 'q35' else 'pci.0'
             device = (f'{CARDS[model]},netdev={network},id=net-{network},'
                       f"mac={interface.get('mac')},bus={bus},addr={slot}")
             arguments += ['-netdev', joined.backend(), '-device', device]
             continue
-        element = joined.element()
+        if element is None:
+            element = joined.element()
         element.insert(0, etree.Element('mac', address=interface.get('mac')))
         etree.SubElement(element, 'model', type=model)
         etree.SubElement(element, 'address', type='pci', domain='0x0000', bus='0x00', slot=slot,

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from ..document import firmware
 from ..document.tree import domain_name, domain_uuid
 from ..image import injection
 from ..system import process, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import domain, probe, session, storage, volume
+from . import capabilities, domain, probe, session, storage, volume
 from .domain import METADATA
 from .protocol import (
     ACTIVE,
@@ -168,7 +167,13 @@ class Libvirt:
     def definition(self, root: etree._Element, node: etree._Element, acceleration: str,
                    console: str, started: float) -> etree._Element:
         """The libvirt <domain> of a node."""
-        return domain.build(root, node, acceleration, console, started)
+        return domain.build(root, node, acceleration, console, started, lambda: self._has_passt)
+
+    @functools.cached_property
+    def _has_passt(self) -> bool:
+        """Whether guests in user mode can be kept from this machine's loopback interface."""
+        return (session.runs_our_passt(self.uri)
+                and 'passt' in capabilities.values(self, 'interface', 'backendType'))
 
     def plan(self, root: etree._Element, folder: str, storages: dict[str, Storage],
              publish: Callable[[], None]) -> Plan:
@@ -188,7 +193,7 @@ class Libvirt:
             self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []),
                        input=etree.tostring(definition))
         except Failure as failure:
-            raise self._explained(failure, definition) from None
+            raise capabilities.explained(failure, definition, self) from None
         try:
             self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
         except BaseException:
@@ -198,18 +203,6 @@ class Libvirt:
             if not known:
                 self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
             raise
-
-    def _explained(self, failure: Failure, definition: etree._Element) -> Failure:
-        """The failure to define a domain, with the remedy where the host has no UEFI."""
-        if firmware.of(definition) != 'UEFI' or 'efi' in self._offers('os', 'firmware'):
-            return failure
-        return Failure(f"libvirt at '{self.uri}' has no UEFI for domain "
-                       f"'{definition.findtext('name')}': install ovmf on that host")
-
-    def _offers(self, device: str, what: str) -> list[str]:
-        """The values that the host's libvirt offers for an <enum> of its <domainCapabilities>."""
-        answer = etree.fromstring(self.virsh('domcapabilities', '--virttype', 'qemu').stdout)
-        return list(map(str, answer.xpath(f'//{device}/enum[@name=$what]/value/text()', what=what)))
 
     def shutdown(self, nodes: list, seconds: int) -> None:
         """Press the ACPI power button of each guest; no error where a domain is gone."""

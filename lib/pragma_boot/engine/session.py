@@ -8,7 +8,9 @@ idle. Its QEMU processes have no privilege.
 import contextlib
 import os
 import pwd
+import struct
 
+from .. import ROOT
 from ..system.failure import Failure
 from ..system.lock import exclusive
 
@@ -18,6 +20,9 @@ RUNTIME = '/run/pragma_boot'
 """Short paths: monitor sockets lie below HOME, and a socket's path has 107 bytes (unix(7))."""
 
 SOCKET_BYTES = 107
+
+PASST = os.path.join(ROOT, 'lib', 'passt')
+"""The folder of a program passt that keeps guests from this machine's loopback interface."""
 
 IDLE_SECONDS = 120
 """The time-out of the session daemons that libvirt starts itself."""
@@ -46,6 +51,30 @@ def connection(uri: str, user: str) -> str:
             if not _answers(path):
                 _start(account(user))
     return f'qemu+unix:///session?socket={path}'
+
+
+def runs_our_passt(uri: str) -> bool:
+    """Whether the daemon of root's session runs, for passt, the program in PASST.
+
+    Not one that another version started, nor one that AppArmor keeps from programs of ours.
+    """
+    if uri != URI or os.geteuid() != 0 or not os.access('/usr/bin/passt', os.X_OK):
+        return False
+    import socket
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as peer, contextlib.suppress(OSError):
+        peer.connect(os.path.join(RUNTIME, 'libvirt', 'libvirt-sock'))
+        daemon, = struct.unpack('i8x', peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        with open(f'/proc/{daemon}/environ', 'rb') as file:
+            ours = os.fsencode(f'PATH={PASST}:') in file.read()
+        return ours and not _is_confined(daemon)
+    return False
+
+
+def _is_confined(process: int) -> bool:
+    """Whether AppArmor enforces a profile on a process."""
+    with contextlib.suppress(OSError), open(f'/proc/{process}/attr/current', 'rb') as file:
+        return b'(enforce)' in file.read()
+    return False
 
 
 def require_room(uri: str, domain: str) -> None:
@@ -89,8 +118,9 @@ def _start(user: pwd.struct_passwd) -> None:
         os.makedirs(folder, exist_ok=True)
         os.chown(folder, user.pw_uid, user.pw_gid)
         os.chmod(folder, 0o700)
-    environment = {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': HOME, 'LANG': 'C.UTF-8',
-                   'XDG_RUNTIME_DIR': RUNTIME, 'USER': user.pw_name, 'LOGNAME': user.pw_name}
+    environment = {'PATH': f'{PASST}:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': HOME,
+                   'LANG': 'C.UTF-8', 'XDG_RUNTIME_DIR': RUNTIME, 'USER': user.pw_name,
+                   'LOGNAME': user.pw_name}
     import subprocess
     # The daemon gets streams of its own: with our pipe open, our caller would wait for it.
     done = subprocess.run(

@@ -1,0 +1,24 @@
+"""What a host's libvirt offers to domains, by its <domainCapabilities>."""
+from __future__ import annotations
+
+from typing import Any
+
+from lxml import etree
+
+from ..document import firmware
+from ..system.failure import Failure
+
+
+def values(libvirt: Any, device: str, what: str) -> list[str]:
+    """The values of the <enum> ``what`` of a device; [] where this libvirt does not say."""
+    answer = etree.fromstring(libvirt.virsh('domcapabilities', '--virttype', 'qemu').stdout)
+    return list(map(str, answer.xpath(f'//{device}/enum[@name=$what]/value/text()', what=what)))
+
+
+def explained(failure: Failure, definition: etree._Element, libvirt: Any) -> Failure:
+    """The failure to define a domain, with the remedy where the host has no UEFI for it."""
+    wanted = firmware.of(definition)
+    if wanted != 'UEFI' or firmware.UEFI in values(libvirt, 'os', 'firmware'):
+        return failure
+    return Failure(f"libvirt at '{libvirt.uri}' has no {wanted} for domain "
+                   f"'{definition.findtext('name')}': install ovmf on that host")
