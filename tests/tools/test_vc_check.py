@@ -364,7 +364,7 @@ def test_one_image_of_both_roles_is_checked_once(site, packed):
         'partition 1 lies inside the disk, at 1048576 bytes',
         'partition 1 is a file system (ext4, 15 MiB)']
     # The file, its profile and network; the memory of each role.
-    assert len(found) == 1 + 2 + 2 * (len(vcin.REQUIREMENTS) + 1) + len(TITLES)
+    assert len(found) == 1 + 2 + 2 * len(vcin.REQUIREMENTS) + len(TITLES)
 
 
 def test_the_drivers_of_all_permitted_devices_are_known():

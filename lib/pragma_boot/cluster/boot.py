@@ -86,7 +86,7 @@ class Boot:
         for place, nodes in self._engines.by_storage(self._chosen, self._ledger):
             if place.reads_images:
                 for role in {node.get('role') for node in nodes}:
-                    staging.check(tree.image(self._root, role))
+                    staging.require(self._root, role)
             for node in place.lacking(nodes):
                 raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
         for node in self._chosen:

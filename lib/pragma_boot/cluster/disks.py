@@ -21,8 +21,6 @@ def make(root: etree._Element, settings: Settings) -> None:
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
     folder, known = ledger.require(root)
     capacity.check_edited(known, root, ledger.documents(), settings)
-    for role in {node.get('role') for node in nodes}:
-        staging.check(tree.image(root, role))
     storages = {uri: engines[uri].storage(ledger)
                 for uri in sorted({engine_uri(node.get('host')) for node in nodes})}
 
@@ -33,11 +31,10 @@ def make(root: etree._Element, settings: Settings) -> None:
 
     plan = engines[min(storages)].plan(root, folder, storages, publish)
     with staging.using(settings), ledger.alone(name):
-        # From here on nothing is removed from the folder; until now it was possible.
-        for role in {node.get('role') for node in nodes}:
-            staging.check(tree.image(root, role))
         # From the ledger's document: a disk that it has may hold a guest's own data.
         _, known = ledger.require(root)
+        for role in {node.get('role') for node in nodes}:
+            staging.require(known, role)
         existing = {node.get('name'): node.find('disk') for node in tree.nodes(known)}
         for place, some in engines.by_storage(tree.nodes(known), ledger):
             for node in place.lacking(some):
@@ -61,6 +58,5 @@ def _remedy(disk: etree._Element, folder: str, name: str) -> str:
     old = os.path.dirname(disk.get('path'))
     if disk.get('pool') is None and old != folder and os.path.exists(
             os.path.join(folder, os.path.basename(disk.get('path')))):
-        return (f"the cluster was made in '{old}', and is now in '{folder}': move the temporary "
-                'directory back, disks and domains name each other by their paths')
+        return f"the cluster was made in '{old}', and is now in '{folder}': {staging.MOVE_BACK}"
     return f"restore it, or remove the cluster with 'vc-clean {name}'"

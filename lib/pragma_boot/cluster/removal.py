@@ -12,7 +12,7 @@ from .ledger import Ledger
 
 
 def remove(name: str, settings: Settings, forget: bool = False) -> None:
-    """Remove all that there is of a cluster; safe to repeat, and safe on half-made clusters.
+    """Remove all that there is of a cluster, complete or not; safe to repeat.
 
     Raises the Failure of an engine that cannot remove its part: the cluster then stays in the
     ledger, unless ``forget`` is true.
@@ -43,10 +43,8 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
         else:
             # A host that does not answer may run guests with the cluster's addresses: those stay
             # reserved.
-            line = (f"{answer}; cluster '{name}' stays in the ledger, as its machines may still "
-                    f"run ('vc-clean --forget {name}' drops it all the same)")
-            answer.args = (line,)
-            raise answer
+            raise Failure(f"{answer}; cluster '{name}' stays in the ledger, as its machines may "
+                          f"still run ('vc-clean --forget {name}' drops it all the same)")
     cleared = {uri for uri, answer in answers.items() if not isinstance(answer, Failure)}
     if nodes is None:
         storages = [engines[uri].storage(ledger) for uri in sorted(cleared)]

@@ -18,6 +18,8 @@ class View:
         self._engines = engines
         self._ledger = ledger
         self._domains: dict[str, Any] = {}
+        self._own: dict[etree._Element, Domain] = {}
+        self._foreign: set[etree._Element] = set()
         self._consoles: dict[etree._Element, bytes] = {}
         self.moved: list[etree._Element] = []
 
@@ -33,6 +35,7 @@ class View:
                 groups.setdefault(engine_uri(node.get('host')), []).append(node)
             self._domains = self._engines.ask(
                 groups, lambda engine: engine.domains(groups[engine.uri]))
+            self._sort(some)
         self._consoles = {}
         running = [node for node in some if self._runs(node)]
         for place, group in self._engines.by_storage(running, self._ledger):
@@ -41,17 +44,24 @@ class View:
 
     def domain(self, node: etree._Element) -> Domain | None:
         """The node's Domain; None where its engine knows of none, or does not answer."""
-        return None if self.foreign(node) else self._named(node)
+        return self._own.get(node)
 
     def foreign(self, node: etree._Element) -> bool:
         """Whether a domain that is not ours has the name of the node's."""
-        domain = self._named(node)
-        return domain is not None and not self._engines[node.get('host')].marked(node, domain)
+        return node in self._foreign
 
-    def _named(self, node: etree._Element) -> Domain | None:
-        """The Domain that has the name of the node's, whoever made it."""
-        domains = self._domains[engine_uri(node.get('host'))]
-        return None if isinstance(domains, Failure) else domains.get(domain_name(node))
+    def _sort(self, some: list) -> None:
+        """Tell the domains of ``some`` nodes from those of others that have the same name."""
+        self._own, self._foreign = {}, set()
+        for node in some:
+            domains = self._domains[engine_uri(node.get('host'))]
+            domain = None if isinstance(domains, Failure) else domains.get(domain_name(node))
+            if domain is None:
+                continue
+            if self._engines[node.get('host')].marked(node, domain):
+                self._own[node] = domain
+            else:
+                self._foreign.add(node)
 
     def active(self, node: etree._Element) -> bool:
         """Whether the node's domain has a process."""

@@ -28,7 +28,6 @@ from .protocol import (
     Unsupported,
 )
 
-SCHEME = 'driver:'
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,62}')
 """A driver's name: that of a folder in drivers_path. A document cannot name any other folder."""
 
@@ -69,7 +68,7 @@ class External:
 
     def _name(self, cluster: str) -> str:
         """The name of the cluster's driver."""
-        if name := self.uri.removeprefix(SCHEME):
+        if name := self.uri.partition(':')[2]:
             return name
         try:
             with open(os.path.join(self._temp, 'clusters', cluster, MARK), 'rb') as file:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from lxml import etree
 
-from ..document import hardware, permit, subnet, tree, vcin
+from ..document import permit, subnet, tree, vcin
 from ..document.requirement import Checklist, Doubt, Requirement
 from ..system import confinement
 from ..system.settings import Settings
@@ -13,9 +13,6 @@ from . import formats, guest, partition, profile, services
 
 BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 
-
-LEAST_MIB = 128
-"""Of memory, below which a kernel of today and its initramfs do not start reliably."""
 
 EDIT = 'change it in the vc-in.xml, as vc-in.xml(5) describes'
 """The remedy of requirements that have none of their own."""
@@ -72,21 +69,12 @@ def _check_vc_in(path: str, settings: Settings,
             continue
         author = vcin.Author(domain, role, base, False)
         checked = checklist.run(role, described, author, {f'{base}/': ''})
-        checklist.run(role, [Requirement('memory', _memory, vital=False)], domain)
         if checked:
             file = vcin.disks(domain)[0].find('source').get('file')
             images.setdefault(file, {})[role] = permit.permitted(domain)
         else:
             checklist.skip(role, ['the content of its image'])
     return images
-
-
-def _memory(domain: etree._Element) -> str:
-    mib = hardware.memory(domain) >> 10
-    if mib < LEAST_MIB:
-        raise Doubt(f'{mib} MiB of memory, less than the {LEAST_MIB} MiB that a guest needs to '
-                    'start: increase <memory>; a number without a unit is KiB')
-    return f'{mib} MiB of memory'
 
 
 def _devices(domains: Iterable[etree._Element]) -> tuple[list[str], list[str]]:
