@@ -22,7 +22,7 @@ KEY ?= /root/.ssh/id_rsa.pub
 # libguestfs, and is installed only if there is none.
 PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libxml2-utils \
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
-	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
+	procps iproute2 dosfstools mtools $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
 # The packages that `make test` needs in addition: groff for the manual pages, Open vSwitch for VLANs, strace, GNU
 # time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.

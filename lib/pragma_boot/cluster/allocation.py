@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from ..document import attachment
+from ..document import attachment, disksize
 from ..document.hardware import cpus, memory
 from ..document.tree import ROLES, domain, put
 from ..system import names
@@ -129,6 +129,7 @@ def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings:
     wanted, hosts = spread((cpus(authors['frontend']), memory(authors['frontend'])), num_cpus,
                            settings.number('cpus_per_node') or 1,
                            lambda count: least + (count - 1) * step, free)
+    sizes = {role: disksize.of(root, role, settings.size('disk_size')) for role in authors}
     netmask, addresses = pool.private_addresses(root, len(wanted) - 1)
     macs = pool.macs(settings, taken, len(wanted) + 1)
     private = private_attachment(settings, addresses[0], netmask, taken, usable)
@@ -143,6 +144,8 @@ def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings:
         node = etree.SubElement(cluster, 'node', role=role, name=short,
                                 fqdn=fqdn if role == 'frontend' else short, host=host,
                                 cpus=str(count), memory=str(size))
+        if sizes[role]:
+            node.set('disk_size', str(sizes[role]))
         card = etree.SubElement(node, 'interface', network='private', mac=macs[index],
                                 ip=addresses[index], netmask=netmask)
         if role == 'compute':

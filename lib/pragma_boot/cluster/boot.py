@@ -89,6 +89,9 @@ class Boot:
                     staging.require(self._root, role)
             for node in place.lacking(nodes):
                 raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
+            for node in place.lacking_seed([node for node in nodes
+                                            if node.find('seed') is not None]):
+                raise Failure(f"node '{node.get('name')}' has no seed disk: run vc-inject")
         for node in self._chosen:
             if self._view.foreign(node):
                 raise Failure(f"'{node.get('host')}' has a domain '{domain_name(node)}' "

@@ -88,9 +88,10 @@ KEPT: Mapping[str, Callable[[etree._Element], bool]] = {
 """Which of several elements of a path are carried over."""
 
 REPLACED = frozenset((
-    'name', 'uuid', 'os/boot', 'devices/disk/driver', 'devices/disk/source', 'devices/disk@type',
-    'devices/disk@device', 'devices/disk/target@dev', 'devices/controller@index',
-    'devices/channel@type', 'devices/channel/target@type'))
+    'name', 'uuid', 'os/boot', 'devices/disk/driver', 'devices/disk/source',
+    'devices/disk/capacity', 'devices/disk@type', 'devices/disk@device',
+    'devices/disk/target@dev', 'devices/controller@index', 'devices/channel@type',
+    'devices/channel/target@type'))
 """What each node's domain has of its own: that the author's is dropped is not reported."""
 
 RULES = {path: rules for group in ALLOWED for path, rules in group.elements.items()}

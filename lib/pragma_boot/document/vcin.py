@@ -10,7 +10,7 @@ from lxml import etree
 
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
-from . import hardware, libvirt_schema, permit, subnet
+from . import disksize, hardware, libvirt_schema, permit, subnet
 from .requirement import Doubt, Requirement, insist
 from .tree import ROLES, put
 
@@ -146,6 +146,7 @@ def _hardware(author: Author) -> str:
 
 
 def _size(author: Author) -> str:
+    disksize.asked(author.domain)
     mib, cpus = hardware.memory(author.domain) >> 10, hardware.cpus(author.domain)
     if mib < LEAST_MIB:
         raise Doubt(f'{mib} MiB of memory, less than the {LEAST_MIB} MiB that a guest needs to '

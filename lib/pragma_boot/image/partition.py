@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import NamedTuple, NoReturn
@@ -56,6 +57,11 @@ def of(image: etree._Element) -> Partition:
                      image.get('inject'))
 
 
+def is_seeded(image: etree._Element) -> bool:
+    """Whether the nodes of a staged <image> have seed disks: its partitions are not looked at."""
+    return bool(image.get('inject') == 'seed')
+
+
 class Look:
     """What is known so far of the root partition of a raw image of ``size`` bytes."""
 
@@ -80,6 +86,13 @@ class Look:
     def features(self) -> frozenset[str]:
         """The features of an ext2, ext3 or ext4 file system."""
         return frozenset(self.fields['Filesystem features'].split())
+
+
+def is_ext(look: Look) -> bool:
+    """Whether the root partition is where we look for it, and an ext2, ext3 or ext4."""
+    with contextlib.suppress(Failure):
+        insist(REQUIREMENTS, look)
+    return bool(look.fields)
 
 
 def find(path: str, source: str) -> Partition:

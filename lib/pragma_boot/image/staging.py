@@ -125,7 +125,7 @@ def _report_changes(image: etree._Element, chosen: str) -> None:
     subject = f"image '{image.get('source')}'"
     for change in image.findall('change'):
         log.detail(f'{subject}: {change.text}')
-    if image.get('inject') != 'debugfs' and profile.read(chosen):
+    if image.get('inject') == 'guestfs' and profile.read(chosen):
         log.warn(f"{subject}: guest profile '{os.path.basename(chosen)}' is not applied: "
                  'it edits ext2, ext3 and ext4 with the usual features only')
 

@@ -46,6 +46,14 @@ def read_public(path: str) -> str:
     return '\n'.join(keys)
 
 
+def given(path: str | None) -> str:
+    """The public keys of a filter's option --key, '' for no option; raises Failure."""
+    if not path:
+        return ''
+    refuse_standard_input(path)
+    return read_public(path)
+
+
 def _text(line: bytes, path: str) -> str:
     try:
         text = line.decode()
