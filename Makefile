@@ -24,12 +24,18 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	guestfish mmdebstrap e2fsprogs fdisk util-linux fuse3 grub-pc-bin grub-common openssh-client \
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
+# The packages that make the UEFI image of `make test`, and all stock images: see --packages of the programs in
+# tests/images. OVMF starts the first.
+UEFI_PACKAGES := vmdb2 user-mode-linux mmdebstrap qemu-utils kpartx parted dosfstools e2fsprogs ovmf
+IMAGE_PACKAGES := $(UEFI_PACKAGES) lvm2 xfsprogs xz-utils fai-server fai-setup-storage fdisk zstd \
+	python3-diskimage-builder debootstrap sudo util-linux
+
 # The packages that `make test` needs in addition: groff for the manual pages, Open vSwitch for VLANs, strace, GNU
 # time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.
-TEST_PACKAGES := libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl
+TEST_PACKAGES := libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl $(UEFI_PACKAGES)
 
 # The packages that `make test-long` needs in addition: XFS for another guest, and a Ganeti cluster.
-LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml
+LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml $(IMAGE_PACKAGES)
 
 ## Set-up
 
@@ -186,6 +192,12 @@ test-long: PACKAGES += $(LONG_PACKAGES)
 .PHONY: test
 test: lint $(pragma)/images/debian/debian.img.gz ## run the tests, including those that boot guests
 	$(Q)cd $(pragma) && $(pytest) -m 'not long' $(PYTEST)
+
+test-images: PACKAGES += $(IMAGE_PACKAGES)
+
+.PHONY: test-images
+test-images: setup ## [IMAGES=names]: make the stock images of make test-long
+	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m lab.stock $(IMAGES)
 
 .PHONY: test-quick
 test-quick: lint ## run the tests that boot no guest
