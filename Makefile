@@ -28,7 +28,7 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 # tests/images. OVMF starts the first.
 UEFI_PACKAGES := vmdb2 user-mode-linux mmdebstrap qemu-utils kpartx parted dosfstools e2fsprogs ovmf
 IMAGE_PACKAGES := $(UEFI_PACKAGES) lvm2 xfsprogs xz-utils fai-server fai-setup-storage fdisk zstd \
-	python3-diskimage-builder debootstrap sudo util-linux
+	python3-diskimage-builder debootstrap dmsetup sudo util-linux
 
 # The packages that `make test` needs in addition: groff for the manual pages, Open vSwitch for VLANs, strace, GNU
 # time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.
