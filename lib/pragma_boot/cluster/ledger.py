@@ -106,6 +106,19 @@ class Ledger:
             name = f'{wanted}-{count}'
         return name
 
+    def new_name(self, wanted: str | None, entry: str) -> str:
+        """The name of a new cluster: ``wanted``, or a free one of an entry's; raises Failure."""
+        name = wanted or self.free_name(entry)
+        if self.has(names.checked_cluster(name, '--name')):
+            raise self.taken(name)
+        return name
+
+    @staticmethod
+    def taken(name: str) -> Failure:
+        """The Failure of a new cluster with a name that another one has."""
+        return Failure(f"cluster '{name}' exists already: choose another --name, "
+                       f"or 'vc-clean {name}' first")
+
     def proposed_name(self, root: etree._Element) -> str:
         """A new name, from the document's database entry, or from the folder of its vc-in.xml."""
         source = root.find('source')

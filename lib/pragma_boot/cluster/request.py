@@ -8,7 +8,7 @@ from ..engine.registry import Engines
 from ..system import log
 from ..system.failure import Failure, Said
 from ..system.settings import Settings
-from . import foreign, readiness, removal
+from . import foreign, kinds, readiness, removal
 from .driver import Driver
 from .ledger import Ledger
 
@@ -16,11 +16,11 @@ from .ledger import Ledger
 class Request:
     """A cluster of an entry of the database, to be booted by the site's driver."""
 
-    def __init__(self, entry: str, vc_in_path: str, num_cpus: int, key: str, name: str | None,
-                 settings: Settings):
+    def __init__(self, entry: str, vc_in_path: str, wanted: kinds.Wanted, key: str,
+                 name: str | None, settings: Settings):
         self._entry = entry
         self._vc_in_path = vc_in_path
-        self._num_cpus = num_cpus
+        self._kinds = wanted
         self._key = key
         self._wanted = name
         self._settings = settings
@@ -38,11 +38,11 @@ class Request:
         vc_in = tree.read_file(self._vc_in_path, 'vc-in')
         os.makedirs(self._temp, exist_ok=True)
         self._driver.fix_images(self._vc_in_path, self._temp,
-                                'frontend,compute' if self._num_cpus else 'frontend')
+                                'frontend,compute' if self._kinds.num_cpus else 'frontend')
         self._begin()
         vc_out_path = os.path.join(self._ledger.folder(self.name), 'vc-out.xml')
         try:
-            self._driver.allocate(self._num_cpus, self._vc_in_path, vc_out_path, self._temp,
+            self._driver.allocate(self._kinds.num_cpus, self._vc_in_path, vc_out_path, self._temp,
                                   self._key)
         except BaseException:
             self._clean_up(vc_out_path)
@@ -79,8 +79,7 @@ class Request:
             except FileExistsError:
                 # Another pragma_boot was faster.
                 if self._wanted:
-                    raise Failure(f"cluster '{self.name}' exists already: choose another --name, "
-                                  f"or 'vc-clean {self.name}' first") from None
+                    raise self._ledger.taken(self.name) from None
 
     def _result(self, vc_in: etree._Element,
                 vc_out_path: str) -> tuple[etree._Element, list[tuple[str, str]]]:
@@ -89,6 +88,9 @@ class Request:
             vc_out = foreign.read(vc_out_path)
             document = self._ledger.document(self.name)
             nodes = foreign.nodes(vc_out, document)
+            for option in kinds.ignored(self._kinds, *foreign.sizes(vc_out, document)):
+                log.warn(f"driver '{self._driver.folder}' does not obey {option}: the nodes have "
+                         'other CPUs or memory')
             if document is None:
                 document = foreign.document(vc_in, self._vc_in_path, self._entry, vc_out, self.name,
                                             self._driver.name)

@@ -33,6 +33,23 @@ def checked_cluster(name: str, what: str) -> str:
     return name
 
 
+UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
+
+
+def byte_count(text: str) -> int | None:
+    """The bytes of a size such as 512M or 20G, None where it is none."""
+    match = re.fullmatch('([0-9]{1,15})([KMGT]?)', text)
+    return int(match[1]) * UNITS[match[2]] if match else None
+
+
+def size(text: str, what: str, maximum: int) -> int:
+    """The bytes of a size of ``what``, from 1 to ``maximum``; raises Usage."""
+    found = byte_count(text)
+    if not found or found > maximum:
+        raise Usage(f"{what} must be a size such as 20G, of at most {maximum >> 40}T, not '{text}'")
+    return found
+
+
 def number(text: str, what: str, maximum: int) -> int:
     """A whole number of ``what`` from 0 to ``maximum``, in plain digits; raises Usage."""
     if not re.fullmatch('[0-9]{1,9}', text or '') or int(text) > maximum:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from .. import ROOT
 from .failure import Failure, cause
-from .names import number
+from .names import byte_count, number
 
 DEFAULTS = {
     'drivers_path': os.path.join(ROOT, 'drivers'),
@@ -47,8 +47,6 @@ DEFAULTS = {
 
 NAME = r'[A-Za-z0-9][A-Za-z0-9_.-]{0,14}'
 """A name on the hosts; the kernel takes 15 characters for a network link (IFNAMSIZ)."""
-
-UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 
 
 class Settings:
@@ -114,10 +112,10 @@ class Settings:
 
     def size(self, key: str) -> int:
         """The bytes of a setting that is a size, such as 512M; raises Failure."""
-        match = re.fullmatch('([0-9]+)([KMGT]?)', self[key])
-        if not match:
+        size = byte_count(self[key])
+        if size is None:
             self.refuse(key, 'a size such as 512M')
-        return int(match[1]) * UNITS[match[2]]
+        return size
 
     def kind(self, key: str, words: Collection[str]) -> tuple[str, str]:
         """A setting that is one of ``words``, and the name after a ':': ('bridge:', 'br0').
