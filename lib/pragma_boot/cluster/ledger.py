@@ -75,6 +75,13 @@ class Ledger:
         path = os.path.join(self.folder(name), 'document.xml')
         return tree.read_file(path) if os.path.exists(path) else None
 
+    def stored(self, name: str) -> bytes:
+        """The document of a cluster as it is in its file, valid or not; b'' for none."""
+        with contextlib.suppress(OSError), \
+                open(os.path.join(self.folder(name), 'document.xml'), 'rb') as file:
+            return file.read()
+        return b''
+
     def known(self, name: str) -> etree._Element:
         """The document of a cluster; raises Failure where there is none, or an incomplete one."""
         if not self.has(name):

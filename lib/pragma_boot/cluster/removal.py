@@ -8,6 +8,7 @@ from ..engine.registry import Engines, driver_uri, engine_uri, site_uris, to_cle
 from ..system import log
 from ..system.failure import Failure
 from ..system.settings import Settings
+from .hooks import CLEANED, Hooks
 from .ledger import Ledger
 
 
@@ -18,6 +19,7 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
     ledger, unless ``forget`` is true.
     """
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
+    hooks, document = Hooks(settings), ledger.stored(name)
     nodes = _nodes(ledger, name)
     if nodes is None:
         needed = uris = _unseen(ledger, name, settings)
@@ -58,6 +60,8 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
             ledger.remove(name)
         else:
             log.detail(f"no cluster '{name}' in the ledger")
+    if document:
+        hooks.run(CLEANED, name, document)
 
 
 def _nodes(ledger: Ledger, name: str) -> list[etree._Element] | None:

@@ -8,8 +8,9 @@ from ..engine.registry import Engines
 from ..system import log
 from ..system.failure import Failure, Said
 from ..system.settings import Settings
-from . import foreign, kinds, readiness, removal
+from . import foreign, kinds, removal
 from .driver import Driver
+from .hooks import ALLOCATED, Hooks
 from .ledger import Ledger
 
 
@@ -27,6 +28,7 @@ class Request:
         self._temp = settings.temporary_directory
         self._ledger = Ledger(self._temp)
         self._driver = Driver(settings)
+        self._hooks = Hooks(settings)
         self.name = ''
         """The cluster's name, once it is chosen."""
 
@@ -49,8 +51,9 @@ class Request:
             raise
         try:
             document, nodes = self._result(vc_in, vc_out_path)
-            jobs = self._settings.number('jobs')
-            self._driver.boot(nodes, self._temp, vc_out_path, jobs)
+            self._hooks.tell(ALLOCATED, document)
+            with self._hooks.failing(document):
+                self._driver.boot(nodes, self._temp, vc_out_path, self._settings.number('jobs'))
         except BaseException as error:
             if isinstance(error, Failure) and not isinstance(error, Said):
                 # Before what the removal may have to say.
@@ -63,7 +66,8 @@ class Request:
 
     def wait(self, document: etree._Element, seconds: int) -> None:
         """Wait until every node is ready; raises Failure that names the nodes that are not."""
-        readiness.wait(tree.nodes(document), Engines(self._settings), self._ledger, seconds)
+        self._hooks.wait(document, tree.nodes(document), Engines(self._settings), self._ledger,
+                         seconds)
 
     def has_consoles(self, document: etree._Element) -> bool:
         """Whether vc-console can show the consoles of the cluster's nodes."""

@@ -12,6 +12,7 @@ from ..system.failure import Usage
 from ..system.settings import Settings
 from . import allocation, pool
 from .capacity import Capacity, port_free
+from .hooks import ALLOCATED, CLEANED, Hooks
 from .kinds import Wanted
 from .ledger import LONGEST, Ledger
 
@@ -37,7 +38,7 @@ def made(root: etree._Element, name: str | None, wanted: Wanted, key: str,
     ``name`` is the cluster's, None for one of the document's. Raises Shortage and Failure. If the
     block fails, the reservation is released: nobody knows of it who could release it.
     """
-    ledger = Ledger(settings.temporary_directory)
+    ledger, hooks = Ledger(settings.temporary_directory), Hooks(settings)
     # Ask the engines before taking the lock: changes by our own tools meanwhile are in the ledger.
     capacity = Capacity(settings)
     with ledger.changing():
@@ -49,10 +50,12 @@ def made(root: etree._Element, name: str | None, wanted: Wanted, key: str,
             allocation.add_cluster_key(cluster, public)
             ledger.write(root)
     try:
+        hooks.tell(ALLOCATED, root)
         yield
     except BaseException:
         with ledger.changing():
             ledger.remove(name)
+        hooks.tell(CLEANED, root)
         raise
 
 

@@ -12,6 +12,7 @@ from lxml import etree
 
 from ..document.tree import domain_name, host_name
 from ..system import executable, log, workers
+from ..system.environment import WITHOUT_HOOKS
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
 from . import storage
@@ -51,8 +52,11 @@ def path_of(settings: Settings, name: str) -> str:
 
 
 def environment(name: str) -> dict[str, str]:
-    """The environment of a driver's executables; vc-clean sees in it that a driver called it."""
-    return {**os.environ, 'PRAGMA_DRIVER': name}
+    """The environment of a driver's executables; our tools see in it that a driver called them.
+
+    They run no hooks: their caller does.
+    """
+    return {**os.environ, 'PRAGMA_DRIVER': name, WITHOUT_HOOKS: '1'}
 
 
 class External:

@@ -37,6 +37,8 @@ DEFAULTS = {
     'dns': '',
     'search': 'local',
     'mac_prefix': '52:54:00',
+    'hooks_path': '',
+    'hook_timeout': '60',
     'ganeti_master': '',
     'ganeti_credentials': '',
     'ganeti_ca': '',
