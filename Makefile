@@ -25,8 +25,8 @@ PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system l
 	procps iproute2 $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
 # The packages that `make test` needs in addition: groff for the manual pages, Open vSwitch for VLANs, strace, GNU
-# time for the test of the benchmark, Graphviz, zsh for its completion, and OpenSSL for certificates.
-TEST_PACKAGES := libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl
+# time for the test of the benchmark, Graphviz, zsh for its completion, OpenSSL for certificates, and jq for JSON.
+TEST_PACKAGES := libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl jq
 
 # The packages that `make test-long` needs in addition: XFS for another guest, and a Ganeti cluster.
 LONG_PACKAGES := xfsprogs ganeti openssh-server python3-lxml

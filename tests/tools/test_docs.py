@@ -125,7 +125,7 @@ def blocks(page):
 
 def needs_a_guest(example):
     """Whether an example needs a running guest or a Ganeti cluster."""
-    return re.search(r'vc-ssh|vc-console|--wait|gnt-', example)
+    return re.search(r'vc-ssh|vc-console|--wait|gnt-|scp |ansible -', example)
 
 
 def examples():

@@ -1,12 +1,14 @@
 """The states of clusters' nodes, as their engines and consoles report them now."""
-from typing import Any
+from typing import Any, BinaryIO
 
 from lxml import etree
 
+from ..document import tree
 from ..document.tree import domain_name, nodes, put
 from ..engine import console
 from ..engine.protocol import ACTIVE, PAUSED, READY, RUNNING, UNKNOWN, Domain
 from ..engine.registry import Engines, engine_uri
+from ..system import log
 from ..system.failure import Failure
 from .ledger import Ledger
 
@@ -115,10 +117,27 @@ class View:
                 put(node, element)
 
 
-def view_of(documents: list, engines: Engines, ledger: Ledger) -> tuple[View, dict[str, Failure]]:
-    """The View of all nodes of documents, and the Failures of engines by URI. Sets the states."""
+def documents(chosen: list[str], ledger: Ledger, stdin: BinaryIO | None) -> list[etree._Element]:
+    """The documents of the ``chosen`` clusters, or of all if there are none; '-' is that on stdin.
+
+    Raises Failure for a chosen cluster that is missing or broken; of all, one that is broken is
+    named and left out.
+    """
+    found = []
+    for name in chosen or ledger.names():
+        try:
+            found.append(tree.read(stdin) if name == '-' else ledger.known(name))
+        except Failure as error:
+            if chosen:
+                raise
+            log.warn(error)
+    return found
+
+
+def view_of(roots: list, engines: Engines, ledger: Ledger) -> tuple[View, dict[str, Failure]]:
+    """The View of all nodes of ``roots``, and the Failures of engines by URI. Sets the states."""
     view = View(engines, ledger)
-    every = [node for root in documents for node in nodes(root)]
+    every = [node for root in roots for node in nodes(root)]
     failures = view.look(every)
     view.set_states(every)
     return view, failures
