@@ -22,16 +22,22 @@ KEY ?= /root/.ssh/id_rsa.pub
 # libguestfs, and is installed only if there is none.
 PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libxml2-utils \
 	guestfish mmdebstrap e2fsprogs fdisk util-linux xz-utils zstd fuse3 grub-pc-bin grub-common openssh-client \
-	procps iproute2 ovmf mtools passt $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
+	procps iproute2 ovmf dosfstools mtools passt $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
-# The packages that `make test` needs in addition: bzip2 and mkfs.vfat for images, groff for the manual pages, Open
-# vSwitch for VLANs, strace, GNU time for the test of the benchmark, Graphviz, zsh for its completion, OpenSSL for
-# certificates, and GRUB for a UEFI guest.
-TEST_PACKAGES := bzip2 dosfstools libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl \
-	grub-efi-amd64-bin
+# The packages that make the UEFI image of `make test`, and all stock images: see --packages of the programs in
+# tests/images. OVMF starts the first.
+UEFI_PACKAGES := vmdb2 user-mode-linux mmdebstrap qemu-utils kpartx parted dosfstools e2fsprogs ovmf
+IMAGE_PACKAGES := $(UEFI_PACKAGES) lvm2 xfsprogs xz-utils fai-server fai-setup-storage fdisk zstd \
+	python3-diskimage-builder debootstrap dmsetup sudo util-linux
+
+# The packages that `make test` needs in addition: bzip2 for images, groff for the manual pages, Open vSwitch for
+# VLANs, strace, GNU time for the test of the benchmark, Graphviz, zsh for its completion, OpenSSL for certificates,
+# jq for JSON, and GRUB for a UEFI guest.
+TEST_PACKAGES := bzip2 libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl jq \
+	grub-efi-amd64-bin $(UEFI_PACKAGES)
 
 # The packages that `make test-long` needs in addition: XFS and btrfs for other images, and a Ganeti cluster.
-LONG_PACKAGES := xfsprogs btrfs-progs ganeti openssh-server python3-lxml
+LONG_PACKAGES := xfsprogs btrfs-progs ganeti openssh-server python3-lxml $(IMAGE_PACKAGES)
 
 ## Set-up
 
@@ -188,6 +194,12 @@ test-long: PACKAGES += $(LONG_PACKAGES)
 .PHONY: test
 test: lint $(pragma)/images/debian/debian.img.gz ## run the tests, including those that boot guests
 	$(Q)cd $(pragma) && $(pytest) -m 'not long' $(PYTEST)
+
+test-images: PACKAGES += $(IMAGE_PACKAGES)
+
+.PHONY: test-images
+test-images: setup ## [IMAGES=names]: make the stock images of make test-long
+	$(Q)cd $(pragma)/tests && $(venv)/bin/python -m lab.stock $(IMAGES)
 
 .PHONY: test-quick
 test-quick: lint ## run the tests that boot no guest

@@ -67,7 +67,8 @@ def public_tree():
     folder.chmod(0o755)
     for name in ('bin', 'lib', 'drivers', '.venv/lib'):
         shutil.copytree(ROOT / name, folder / name, symlinks=True,
-                        ignore=shutil.ignore_patterns('__pycache__', 'mypy*', 'ruff*'))
+                        ignore=shutil.ignore_patterns('__pycache__', 'mypy*', 'ruff*',
+                                                      'ansible*', 'cryptography*'))
     subprocess.run(['chmod', '-R', 'go=rX', folder], check=True)
     yield folder
     shutil.rmtree(folder)

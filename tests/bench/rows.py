@@ -183,6 +183,45 @@ def inject_goals(medians):
             ('disk a node', medians['ours, 9 nodes'].disk / (1 << 20), 1, ' MiB')]
 
 
+SEEDS = 64
+
+
+def seed_ways(site):
+    """The seed disks of one and of many nodes, their disks being there, and one by hand."""
+    parsed = site.entry('bench-seed', site.made('little', 16, 1))
+    parsed.write_text(re.sub('<driver>[^<]*', '<driver>cloud_init', parsed.read_text()))
+    disks, texts = site.temp / 'clusters' / 'bench', site.folder / 'texts'
+
+    def ours(computes):
+        document = site.folder / f'seed-{computes}.xml'
+
+        def prepare():
+            document.write_bytes(site.injected('bench', 'bench-seed', computes).read_bytes())
+            for path in disks.glob('*.seed.img'):
+                path.unlink()
+        return Way(f'ours, {computes + 1} nodes', [BIN / 'vc-inject'], document, prepare=prepare,
+                   disk=lambda: max(map(allocated, disks.glob('*.seed.img'))),
+                   clean=lambda: site.tool('vc-clean', 'bench'))
+
+    site.injected('bench', 'bench-seed', 0)
+    texts.mkdir(exist_ok=True)
+    for name in ('meta-data', 'user-data', 'network-config'):
+        (texts / name).write_bytes(site.run('mtype', '-i', disks / 'frontend.seed.img',
+                                            f'::{name}'))
+    site.tool('vc-clean', 'bench')
+    out = site.folder / 'seed.img'
+    script = 'truncate -s 1M "$2"; mkfs.vfat -n CIDATA "$2" >/dev/null; mcopy -i "$2" "$1"/* ::'
+    return [ours(0), ours(SEEDS), Way('mkfs.vfat and mcopy, 1 node', shell(script, texts, out),
+                                      disk=lambda: allocated(out), clean=out.unlink)]
+
+
+def seed_goals(medians):
+    """One more node, and the largest seed disk."""
+    one, many = medians['ours, 1 nodes'], medians[f'ours, {SEEDS + 1} nodes']
+    return [('one more node', (many.seconds - one.seconds) / SEEDS * 1000, 10, ' ms'),
+            ('disk a node', many.disk / (1 << 20), 2, ' MiB')]
+
+
 COUNTS = (10, 100, 1000, 10000)
 LEDGER = 1000
 
@@ -392,6 +431,8 @@ ROWS = [
         'ours, again'),
     Row('inject', "write a node's vc-out.xml into its disk, all checks on; libguestfs under TCG",
         inject_ways, inject_goals, 'ours, 1 node'),
+    Row('seed', 'make the seed disks of nodes that have their disks', seed_ways, seed_goals,
+        'ours, 1 nodes'),
     Row('allocate', 'allocate a cluster', allocate_ways, allocate_goals, 'ours, 10 nodes'),
     Row('start', 'define and start 32 nodes, paused', start_ways, start_goals),
     Row('startup', 'a small document through each filter', startup_ways, startup_goals, IMPORT, 5),

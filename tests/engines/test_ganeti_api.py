@@ -1,6 +1,7 @@
 """The driver ganeti with recorded answers of a real REST API (tests/data/ganeti)."""
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -137,6 +138,37 @@ def test_what_ganeti_is_asked_for(play):
         assert one['osparams'] == {'document': str(site.temp / 'clusters/life/document.xml'),
                                    'node': node.get('name')}
     assert 'PRIVATE KEY' not in str(body)
+
+
+def test_a_seed_disk_and_a_larger_disk(play):
+    """QEMU's own options give an instance its seed disk, which is in the shared folder."""
+    site, vc_in, player = play('life')
+    vc_in.write_text(re.sub('<driver>[^<]*', '<driver>cloud_init', vc_in.read_text()))
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('disk_size = 1G\n')
+    document = site.run('vc-inject', input=tape.allocated(site, 'life', vc_in)).stdout
+    (_, body), = [asked for asked in player.asked if asked[0].startswith('POST')]
+    for one, node in zip(body['instances'], tape.nodes(document), strict=True):
+        assert one['disks'] == [{'size': 1024}]
+        path = node.find('seed').get('path')
+        assert path == str(site.temp / f"clusters/life/{node.get('name')}.seed.img")
+        assert one['hvparams']['kvm_extra'].endswith(
+            f' -drive file={path},format=raw,if=none,id=seed,readonly=on'
+            ' -device virtio-blk-pci,drive=seed,addr=0x1e')
+        assert os.stat(path).st_mode & 0o777 == 0o600
+    assert site.run('vc-inject', input=document).stdout == document
+
+
+def test_a_disk_that_a_seed_disk_would_come_before_is_refused(play):
+    """SeaBIOS would boot from the seed disk, as Ganeti gives no order of disks."""
+    site, vc_in, player = play('life')
+    text = re.sub('<driver>[^<]*', '<driver>cloud_init', vc_in.read_text())
+    vc_in.write_text(text.replace("bus='ide'", "bus='scsi'").replace('bus="ide"', 'bus="scsi"'))
+    document = tape.allocated(site, 'life', vc_in)
+    player.asked.clear()
+    line = site.fails('vc-inject', input=document)
+    assert 'with a seed disk, Ganeti boots from a disk on virtio, ide' in line
+    assert not [request for request, _ in player.asked if request.startswith('POST')]
 
 
 def test_no_room_leaves_nothing(play):

@@ -3,12 +3,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 from lxml import etree
 
 from lab import ROOT, SCRATCH
+from lab.needs import need
 from lab.nodes import all_nodes, mine, virsh, without_dependency
 from lab.site import Site, lines
 
@@ -145,6 +148,40 @@ def test_ssh_goes_on_to_a_compute_node(cluster):
     assert len(set(keys)) == 2
     there = ssh(cluster, cluster.name, 'cat /etc/ssh/ssh_host_ed25519_key.pub').stdout.split()[1]
     assert there.decode() == keys[0]
+
+
+@pytest.mark.guest
+def test_ssh_with_a_file_of_ours(cluster):
+    config = cluster.folder / 'config'
+    config.write_bytes(cluster.run('vc-status', '--ssh-config', '-i', cluster.folder / 'key',
+                                   cluster.name).stdout)
+    for node, name in (('frontend', f'{cluster.name}.local'), ('compute-1', 'compute-1')):
+        done = subprocess.run(['ssh', '-F', config, '-o', 'BatchMode=yes',
+                               f'{node}.{cluster.name}', 'hostname'], capture_output=True,
+                              check=False)
+        # ssh printed nothing about an unknown key.
+        assert done.stdout.decode() == f'{name}\n' and done.stderr == b'', done
+
+
+@pytest.mark.guest
+def test_ansible_with_an_inventory_of_ours(cluster):
+    ansible = Path(sys.executable).with_name('ansible')
+    if not ansible.exists():
+        need('ansible')
+    inventory = cluster.folder / 'hosts.yml'
+    inventory.write_bytes(cluster.run('vc-status', '--ansible', '-i', cluster.folder / 'key',
+                                      cluster.name).stdout)
+    # -T: a login takes seconds under TCG, and three of them compete.
+    done = subprocess.run([ansible, '-i', inventory, '-T', '120', 'all', '-m', 'ping'],
+                          capture_output=True, check=False, timeout=900,
+                          env={'PATH': os.environ['PATH'], 'HOME': str(cluster.folder),
+                               'LC_ALL': 'C.UTF-8',
+                               'ANSIBLE_SSH_ARGS': '-o ControlMaster=auto -o ControlPersist=5s'})
+    assert done.returncode == 0, done
+    found = re.findall(r'^(\S+) \| SUCCESS => (\{.*?^\})', done.stdout.decode(), re.M | re.S)
+    assert sorted(name for name, _ in found) == [
+        f'{node}.{cluster.name}' for node in (*COMPUTE, 'frontend')]
+    assert all('"ping": "pong"' in text for _, text in found)
 
 
 @pytest.mark.guest

@@ -30,7 +30,7 @@ def guest(request):
     need('mkfs.xfs')
     folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
     os.chmod(folder, 0o755)
-    site = Site(folder, 'accel = auto\n')
+    site = Site(folder, 'accel = auto\ndisk_size = 3G\n')
     site.kind, site.name = request.param, f't{os.getpid()}-{request.param}'
     try:
         entry = site.base / site.kind
@@ -59,6 +59,15 @@ def test_it_answers_over_ssh(guest, node):
     name = f'{guest.name}.local' if node == 'frontend' else node
     assert lines(output)[:3] == [name, release, table]
     assert re.fullmatch(rf'{filesystem} +/dev/vda1', lines(output)[3])
+
+
+@pytest.mark.parametrize('node', ['frontend', 'compute-0'])
+def test_the_root_file_system_is_as_large_as_the_disk(guest, node):
+    on = () if node == 'frontend' else ('--node', node)
+    kib = int(lines(guest.run('vc-ssh', '-i', guest.folder / 'key', *on, guest.name,
+                              'df -k --output=size / | tail -n 1').stdout)[0])
+    assert 3 << 20 > kib > 0.9 * (3 << 20)
+    assert b' has a warning: ' not in guest.output.stderr
 
 
 def test_vc_check_finds_no_fault(guest):

@@ -367,7 +367,7 @@ def test_one_image_of_both_roles_is_checked_once(site, packed):
         'there is a dos table with partition 1',
         'partition 1 is the root partition (ext4): no other can be']
     # The file, its profile and network; the memory of each role.
-    assert len(found) == 1 + 2 + 2 * (len(vcin.REQUIREMENTS) + 1) + len(TITLES) + 1
+    assert len(found) == 1 + 2 + 2 * len(vcin.REQUIREMENTS) + len(TITLES) + 1
 
 
 def test_the_drivers_of_all_permitted_devices_are_known():

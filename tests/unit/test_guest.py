@@ -349,6 +349,102 @@ def test_row_47_ready_compares_with_the_document(part, change, said):
     assert part.differences(node, ["eth0", "eth1"], seen) == said
 
 
+@pytest.mark.parametrize("partitions, sectors, room", [
+    ([(1, 2048, 6144)], 8192, 0),
+    ([(1, 2048, 6144)], 20480, 12288),
+    # the order of the numbers does not matter, as in a Debian image: / behind BIOS boot and ESP
+    ([(1, 8192, 2048), (14, 2048, 2048), (15, 4096, 4096)], 20480, 10240),
+    ([(4, 8192, 2048), (1, 2048, 2048)], 10240, 0),
+])
+def test_room_of_the_last_partition(part, partitions, sectors, room):
+    disk = [part.Partition(*one) for one in partitions]
+    assert part.room(disk[0], disk, sectors) == room
+
+
+def test_no_room_before_another_partition(part):
+    disk = [part.Partition(1, 2048, 2048), part.Partition(5, 4096, 2048)]
+    with pytest.raises(part.GuestError, match="partition 5 lies behind partition 1"):
+        part.room(disk[0], disk, 20480)
+
+
+@pytest.mark.parametrize("lines, found", [
+    (["22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw"], ("254:1", "ext4", "/dev/vda1")),
+    (["1 1 0:2 / / rw - rootfs rootfs rw", "22 1 8:3 / / rw - xfs /dev/root rw,seclabel",
+      "30 22 254:1 / /boot rw - ext4 /dev/vda1 rw"], ("8:3", "xfs", "/dev/root")),
+    (["22 1 0:25 /root / rw shared:1 - btrfs /dev/vda3 rw,subvol=/root"],
+     ("0:25", "btrfs", "/dev/vda3")),
+    ([], ("", "", "")),
+])
+def test_finds_the_root_file_system(part, lines, found):
+    assert part.root_mount("\n".join(lines)) == found
+
+
+class Disk:
+    """The files of /sys for a disk with partitions: (name, number, start, size) in sectors."""
+
+    def __init__(self, part, root, sectors, partitions, kind="ext4"):
+        disk = root / "sys/block/vda"
+        disk.mkdir(parents=True)
+        (disk / "size").write_text(f"{sectors}\n")
+        (disk / "queue").mkdir()
+        for name, *values in partitions:
+            (disk / name).mkdir()
+            for key, value in zip(("partition", "start", "size"), values, strict=False):
+                (disk / name / key).write_text(f"{value}\n")
+        self.machine = part.Machine(None)
+        self.machine.root_device = lambda: (str(disk / partitions[0][0]), kind)
+        self.commands, self.fails = [], ""
+        self.machine.run = self.run
+
+    def run(self, command, seconds=60):
+        self.commands.append(" ".join(command))
+        if command[0] == self.fails:
+            self.machine.errors.append(f"cannot run '{command[0]}'")
+        return ""
+
+
+@pytest.mark.parametrize("kind, resize", [
+    ("ext4", "resize2fs /dev/vda1"), ("xfs", "xfs_growfs /"),
+    ("btrfs", "btrfs filesystem resize max /")])
+def test_grows_partition_and_file_system(part, tmp_path, kind, resize):
+    partitions = [("vda1", 1, 2048, 1 << 20), ("vda14", 14, 34, 2014)]
+    disk = Disk(part, tmp_path, 1 << 22, partitions, kind)
+    disk.machine.grow()
+    assert disk.commands == ["growpart /dev/vda 1", resize]
+
+
+def test_a_partition_that_was_grown_is_left_alone(part, tmp_path):
+    """The file system may lag behind: a node can be stopped between the two."""
+    disk = Disk(part, tmp_path, (1 << 20) + 4000, [("vda1", 1, 2048, 1 << 20)])
+    disk.machine.grow()
+    assert disk.commands == ["resize2fs /dev/vda1"]
+
+
+@pytest.mark.parametrize("partitions, kind, fails, said", [
+    ([("vda1", 1, 2048, 4096), ("vda2", 2, 8192, 4096)], "ext4", "", "partition 2 lies behind"),
+    ([("dm-0",)], "xfs", "", "the root file system is on dm-0, which is not a partition"),
+    ([("vda1", 1, 2048, 4096)], "squashfs", "", "a file system of type squashfs cannot be grown"),
+    ([("vda1", 1, 2048, 4096)], "ext4", "growpart", "cannot run 'growpart'"),
+    ([("vda1", 1, 2048, 4096)], "ext4", "resize2fs", "cannot run 'resize2fs'"),
+])
+def test_says_why_it_cannot_grow(part, tmp_path, partitions, kind, fails, said):
+    """As a warning: the node can do without."""
+    disk = Disk(part, tmp_path, 1 << 22, partitions, kind)
+    disk.fails = fails
+    part.grow(disk.machine)
+    line, = disk.machine.warnings
+    assert line.startswith("the disk is larger than the image, and the root file system is not ")
+    assert said in line and disk.machine.errors == []
+
+
+def test_grows_where_the_document_says_so(tmp_path):
+    assert "grow /" not in configure(tmp_path, "frontend")
+    text = (DATA / "frontend.xml").read_text()
+    large = tmp_path / "large.xml"
+    large.write_text(text.replace("<frontend ", '<frontend disk_size="4294967296" ', 1))
+    assert "grow /" in guest("configure", tmp_path, large).stdout.splitlines()
+
+
 @pytest.mark.parametrize("file, old, new, said", [
     ("resolv.conf", "nameserver 10.0.2.3", "nameserver 192.0.2.1",
      "DNS server 192.0.2.1 10.0.2.4, not 10.0.2.3 10.0.2.4"),

@@ -4,8 +4,8 @@ import shlex
 import sys
 
 
-def after_boot(name: str, consoles: bool, key: str, site_conf: str | None) -> str:
-    """Commands for the cluster ``name``, a line each, as they can be typed.
+def after_boot(name: str, consoles: bool, key: str, site_conf: str | None) -> bytes:
+    """An empty line, and commands for the cluster ``name``, a line each, as they can be typed.
 
     ``consoles`` is whether vc-console can show its nodes. ``key`` and ``site_conf`` are the paths
     that the user gave; the private key is named where it lies beside the public one.
@@ -22,4 +22,4 @@ def after_boot(name: str, consoles: bool, key: str, site_conf: str | None) -> st
             continue
         words = [tool if on_path else os.path.join(folder, tool), *options, *site, name]
         lines.append(f"{what + ':':9}{shlex.join(words)}\n")
-    return ''.join(lines)
+    return ''.join(['\n', *lines]).encode()

@@ -79,10 +79,13 @@ def run(main: Main) -> int:
 
     SIGTERM ends a tool as Ctrl-C does: every context manager cleans up, the status is 130.
     """
-    interruption.prepare()
     try:
+        interruption.prepare()
         environment.prepare()
         return _status(main)
+    except KeyboardInterrupt:
+        log.warn('interrupted')
+        return INTERRUPTED
     finally:
         # A signal that arrives while Python exits does not change the status any more.
         interruption.ignore()
@@ -98,9 +101,6 @@ def _status(main: Main) -> int:
         if not isinstance(error, Said):
             log.warn(error)
         return error.status
-    except KeyboardInterrupt:
-        log.warn('interrupted')
-        return INTERRUPTED
     except OSError as error:
         _trace()
         subject = f" '{error.filename}'" if error.filename else ''

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from ..document import attachment
+from ..document import attachment, disksize
 from ..document.hardware import cpus, memory
 from ..document.tree import ROLES, domain, put
 from ..system import names
 from ..system.failure import Shortage
 from ..system.settings import Settings
 from . import pool
+from .kinds import Wanted
 
 
 class Free(NamedTuple):
@@ -69,11 +70,32 @@ def spread(frontend: tuple[int, int], num_cpus: int, cpus_per_node: int,
         hosts = place(wanted, free)
         if hosts:
             return wanted, hosts
-    raise Shortage(
-        f'not enough room: {frontend[0] + num_cpus} CPUs and '
+    raise _shortage(wanted, free)
+
+
+def fit(wanted: list[tuple[int, int]], free: list[Free]) -> list[str]:
+    """The hosts of nodes that are (cpus, memory) pairs, in their order; raises Shortage.
+
+    Larger nodes are placed first: smaller ones fit where they leave room.
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index], reverse=True)
+    hosts = place([wanted[index] for index in order], free)
+    if hosts is None:
+        raise _shortage(wanted, free)
+    return [host for _, host in sorted(zip(order, hosts, strict=True))]
+
+
+def _shortage(wanted: list[tuple[int, int]], free: list[Free]) -> Shortage:
+    """The Shortage of nodes that are (cpus, memory) pairs."""
+    largest = max(free, key=lambda place: (place.cpus, place.memory), default=Free('', 0, 0))
+    return Shortage(
+        f'not enough room: {sum(count for count, _ in wanted)} CPUs and '
         f'{sum(kib for _, kib in wanted) >> 10} MiB asked for by {len(wanted)} nodes, '
-        f'{room} CPUs and {sum(max(place.memory, 0) for place in free) >> 10} MiB free on '
-        f"{len(free)} host{'s' * (len(free) > 1)}")
+        f'{sum(max(place.cpus, 0) for place in free)} CPUs and '
+        f'{sum(max(place.memory, 0) for place in free) >> 10} MiB free on '
+        f"{len(free)} host{'s' * (len(free) > 1)}"
+        + f', the largest of which has {largest.cpus} CPUs and {largest.memory >> 10} MiB'
+        * (len(free) > 1))
 
 
 def private_attachment(settings: Settings, address: str, netmask: str, taken: pool.Taken,
@@ -115,34 +137,55 @@ def dns(settings: Settings) -> str:
     return server
 
 
-def allocate(root: etree._Element, name: str, num_cpus: int, key: str, settings: Settings,
+def nodes_of(root: etree._Element, wanted: Wanted, settings: Settings,
+             free: list[Free]) -> tuple[list[tuple[int, int]], list[str]]:
+    """The nodes of a cluster as (cpus, memory) pairs, the frontend first, and their hosts.
+
+    What ``wanted`` leaves open is the author's. A compute node has memory_per_cpu more for each
+    CPU after the first, unless the user says how much it has.
+    """
+    authors = {role: domain(root, role) for role in ROLES[:2 if wanted.num_cpus else 1]}
+    step = settings.size('memory_per_cpu') // 1024
+    least = memory(authors['compute']) if wanted.num_cpus else 0
+
+    def size(count: int) -> int:
+        return wanted.memory or least + (count - 1) * step
+
+    frontend = (wanted.frontend.cpus or cpus(authors['frontend']),
+                wanted.frontend.memory or memory(authors['frontend']))
+    if wanted.nodes:
+        nodes = [frontend, *((node.cpus, node.memory or size(node.cpus)) for node in wanted.nodes)]
+        return nodes, fit(nodes, free)
+    return spread(frontend, wanted.num_cpus, settings.number('cpus_per_node') or 1, size, free)
+
+
+def allocate(root: etree._Element, name: str, wanted: Wanted, key: str, settings: Settings,
              free: list[Free], taken: pool.Taken,
              usable: Callable[[int], bool]) -> etree._Element:
-    """The <cluster> for a document: a frontend, and compute nodes of ``num_cpus`` CPUs in all.
+    """The <cluster> for a document: a frontend, and the compute nodes that are ``wanted``.
 
     ``free`` is a list of Free, ``taken`` a pool.Taken, ``usable`` tells whether a port can be
     had, ``key`` is the text of the user's public keys, '' for none. Raises Shortage and Failure.
     """
-    authors = {role: domain(root, role) for role in ROLES[:2 if num_cpus else 1]}
-    step = settings.size('memory_per_cpu') // 1024
-    least = memory(authors['compute']) if num_cpus else 0
-    wanted, hosts = spread((cpus(authors['frontend']), memory(authors['frontend'])), num_cpus,
-                           settings.number('cpus_per_node') or 1,
-                           lambda count: least + (count - 1) * step, free)
-    netmask, addresses = pool.private_addresses(root, len(wanted) - 1)
-    macs = pool.macs(settings, taken, len(wanted) + 1)
+    nodes, hosts = nodes_of(root, wanted, settings, free)
+    disks = {role: disksize.of(root, role, settings.size('disk_size'))
+             for role in ROLES[:2 if wanted.num_cpus else 1]}
+    netmask, addresses = pool.private_addresses(root, len(nodes) - 1)
+    macs = pool.macs(settings, taken, len(nodes) + 1)
     private = private_attachment(settings, addresses[0], netmask, taken, usable)
     taken = taken._replace(ports=taken.ports | {private.port})
     fqdn, public = public_interface(settings, name, taken, usable)
     pool.check_public(root, netmask, public)
 
     cluster = etree.Element('cluster', name=name, ledger=taken.identity)
-    for index, ((count, size), host) in enumerate(zip(wanted, hosts, strict=True)):
+    for index, ((count, size), host) in enumerate(zip(nodes, hosts, strict=True)):
         role = ROLES[index > 0]
         short = role if role == 'frontend' else f'{role}-{index - 1}'
         node = etree.SubElement(cluster, 'node', role=role, name=short,
                                 fqdn=fqdn if role == 'frontend' else short, host=host,
                                 cpus=str(count), memory=str(size))
+        if disks[role]:
+            node.set('disk_size', str(disks[role]))
         card = etree.SubElement(node, 'interface', network='private', mac=macs[index],
                                 ip=addresses[index], netmask=netmask)
         if role == 'compute':

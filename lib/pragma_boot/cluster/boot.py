@@ -12,6 +12,7 @@ from ..system import log, terminal, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
 from . import acceleration, frontend, hostkey, readiness
+from .hooks import Hooks
 from .ledger import Ledger
 from .states import View
 
@@ -28,6 +29,7 @@ class Boot:
         self._jobs = settings.number('jobs')
         self._engines = Engines(settings)
         self._ledger = Ledger(settings.temporary_directory)
+        self._hooks = Hooks(settings)
         self._accelerations = acceleration.find(
             self._engines, {node.get('host') for node in chosen}, settings)
         self._view = View(self._engines, self._ledger)
@@ -53,15 +55,16 @@ class Boot:
         self._check()
         missing = [node for node in self._chosen if self._stopped(node)]
         first = [node for node in missing if ignore_dependencies or self._dependency(node) is None]
-        for group in (first, [node for node in missing if node not in first]):
-            dependency = self._dependency(group[0]) if group and group is not first else None
-            if dependency:
-                self._await_parent(group[0], dependency)
-            workers.each(lambda node: self._start(node, paused), group, self._jobs)
+        with self._hooks.failing(self._root):
+            for group in (first, [node for node in missing if node not in first]):
+                dependency = self._dependency(group[0]) if group and group is not first else None
+                if dependency:
+                    self._await_parent(group[0], dependency)
+                workers.each(lambda node: self._start(node, paused), group, self._jobs)
 
     def wait(self, seconds: int) -> None:
         """Wait until every node is ready; raises Failure that names the nodes that are not."""
-        readiness.wait(self._chosen, self._engines, self._ledger, seconds)
+        self._hooks.wait(self._root, self._chosen, self._engines, self._ledger, seconds)
 
     def set_states(self) -> None:
         """Put the nodes' states of this moment into the document."""
@@ -86,9 +89,12 @@ class Boot:
         for place, nodes in self._engines.by_storage(self._chosen, self._ledger):
             if place.reads_images:
                 for role in {node.get('role') for node in nodes}:
-                    staging.check(tree.image(self._root, role))
+                    staging.require(self._root, role)
             for node in place.lacking(nodes):
                 raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
+            for node in place.lacking_seed([node for node in nodes
+                                            if node.find('seed') is not None]):
+                raise Failure(f"node '{node.get('name')}' has no seed disk: run vc-inject")
         for node in self._chosen:
             if self._view.foreign(node):
                 raise Failure(f"'{node.get('host')}' has a domain '{domain_name(node)}' "

@@ -17,11 +17,9 @@ from ..engine.registry import driver_uri
 from ..system import names, streams
 from ..system.failure import Failure, cause
 from .allocation import cpus, memory
+from .kinds import MOST_NODES, Size
 
 MAXIMUM_BYTES = 16 << 20
-MAXIMUM_NODES = 65_536
-"""The compute nodes of a private network of 16 bits: more is a driver's mistake."""
-
 MAC = re.compile('([0-9a-f]{2}:){5}[0-9a-f]{2}')
 
 
@@ -59,8 +57,8 @@ def _check(root: etree._Element) -> None:
     public, computes = _only(root, 'frontend/public'), root.findall('compute/node')
     if root.find('compute/private') is not None:
         raise Failure("it has a <compute><private>, as a compute node's has")
-    if len(computes) > MAXIMUM_NODES:
-        raise Failure(f'it has {len(computes)} compute nodes, more than {MAXIMUM_NODES}')
+    if len(computes) > MOST_NODES:
+        raise Failure(f'it has {len(computes)} compute nodes, more than {MOST_NODES}')
     seen = {_name(public, 'fqdn')}
     for node in computes:
         name = _name(node, 'name')
@@ -117,6 +115,17 @@ def nodes(vc_out: etree._Element, document: etree._Element | None) -> list[Node]
         if name not in disks:
             raise Failure(f"document.xml has no node '{name}', which vc-out.xml names")
     return [Node(role, name, disks[name]) for role, name in found]
+
+
+def sizes(vc_out: etree._Element, document: etree._Element | None) -> tuple[Size, list[Size]]:
+    """The Size of the frontend and of each compute node, as far as a driver's files show it."""
+    if document is None:
+        return Size(), [Size(int(node.get('cpus') or 0))
+                        for node in vc_out.iterfind('compute/node')]
+    frontend = tree.frontend(document)
+    every = {node: Size(int(node.get('cpus')), int(node.get('memory')))
+             for node in tree.nodes(document)}
+    return every.pop(frontend), list(every.values())
 
 
 def image_path(vc_in: etree._Element, role: str, temp_directory: str) -> str:

@@ -10,23 +10,23 @@ from ..engine.protocol import Engine
 CONNECT_SECONDS = 5
 
 
-def _public(node: etree._Element) -> tuple[str, int | None] | None:
+def public(node: etree._Element) -> tuple[str, int | None] | None:
     """The frontend's public address, and the port of its host that leads to its sshd.
 
     None where it has no public address.
     """
-    public = interface(node, 'public')
-    if public is None or not public.get('ip'):
+    card = interface(node, 'public')
+    if card is None or not card.get('ip'):
         return None
-    return public.get('ip'), attachment.of(public).port
+    return card.get('ip'), attachment.of(card).port
 
 
 def destination(node: etree._Element, engine: Engine) -> list[str] | None:
     """The arguments of ssh that lead to a frontend, None where it has no public address."""
-    public = _public(node)
-    if public is None:
+    found = public(node)
+    if found is None:
         return None
-    address, port = public
+    address, port = found
     if not port:
         return [f'root@{address}']
     jump = ['-J', engine.server] if engine.server else []
@@ -41,8 +41,8 @@ def login(node: etree._Element, engine: Engine) -> str:
 
 def reachable(node: etree._Element, engine: Engine, port: int) -> bool:
     """Whether this machine can connect to ``port`` of the frontend at all."""
-    public = _public(node)
-    return public is not None and (not public[1] or (port == SSH and not engine.server))
+    found = public(node)
+    return found is not None and (not found[1] or (port == SSH and not engine.server))
 
 
 def answers(node: etree._Element, port: int, seconds: float = CONNECT_SECONDS) -> bool:
@@ -52,7 +52,7 @@ def answers(node: etree._Element, port: int, seconds: float = CONNECT_SECONDS) -
     awaited: sshd sends its own first (RFC 4253, section 4.2).
     """
     import socket
-    address, forwarded = _public(node) or ('', None)
+    address, forwarded = public(node) or ('', None)
     target = ('127.0.0.1', forwarded) if forwarded else (address, port)
     with contextlib.suppress(OSError), \
             socket.create_connection(target, max(0.1, min(seconds, CONNECT_SECONDS))) as connection:

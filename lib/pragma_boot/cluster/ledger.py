@@ -75,6 +75,13 @@ class Ledger:
         path = os.path.join(self.folder(name), 'document.xml')
         return tree.read_file(path) if os.path.exists(path) else None
 
+    def stored(self, name: str) -> bytes:
+        """The document of a cluster as it is in its file, valid or not; b'' for none."""
+        with contextlib.suppress(OSError), \
+                open(os.path.join(self.folder(name), 'document.xml'), 'rb') as file:
+            return file.read()
+        return b''
+
     def known(self, name: str) -> etree._Element:
         """The document of a cluster; raises Failure where there is none, or an incomplete one."""
         if not self.has(name):
@@ -105,6 +112,19 @@ class Ledger:
             count += 1
             name = f'{wanted}-{count}'
         return name
+
+    def new_name(self, wanted: str | None, entry: str) -> str:
+        """The name of a new cluster: ``wanted``, or a free one of an entry's; raises Failure."""
+        name = wanted or self.free_name(entry)
+        if self.has(names.checked_cluster(name, '--name')):
+            raise self.taken(name)
+        return name
+
+    @staticmethod
+    def taken(name: str) -> Failure:
+        """The Failure of a new cluster with a name that another one has."""
+        return Failure(f"cluster '{name}' exists already: choose another --name, "
+                       f"or 'vc-clean {name}' first")
 
     def proposed_name(self, root: etree._Element) -> str:
         """A new name, from the document's database entry, or from the folder of its vc-in.xml."""

@@ -41,6 +41,8 @@ def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
                 waiting.remove(node)
                 if state == READY:
                     log.warn(f"{node.get('name')} is ready after {time.monotonic() - begin:.0f} s")
+                    if warning := judge.warning(node):
+                        log.warn(f"{node.get('name')} has a warning: {warning}")
                 elif state is not None:
                     failed.append(f"'{node.get('name')}' {judge.reason(node)}")
             waited = time.monotonic() - begin
@@ -130,6 +132,10 @@ class _Judge:
             return None
         left = self._deadline - time.monotonic()
         return READY if frontend.answers(node, SSH, left) else RUNNING
+
+    def warning(self, node: etree._Element) -> str:
+        """What a node that is ready could not do, '' for nothing."""
+        return self._view.reports(node).get('warning', '')
 
     def reason(self, node: etree._Element) -> str:
         """Why a node will not be ready."""

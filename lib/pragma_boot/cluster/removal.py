@@ -8,16 +8,18 @@ from ..engine.registry import Engines, driver_uri, engine_uri, site_uris, to_cle
 from ..system import log
 from ..system.failure import Failure
 from ..system.settings import Settings
+from .hooks import CLEANED, Hooks
 from .ledger import Ledger
 
 
 def remove(name: str, settings: Settings, forget: bool = False) -> None:
-    """Remove all that there is of a cluster; safe to repeat, and safe on half-made clusters.
+    """Remove all that there is of a cluster, complete or not; safe to repeat.
 
     Raises the Failure of an engine that cannot remove its part: the cluster then stays in the
     ledger, unless ``forget`` is true.
     """
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
+    hooks, document = Hooks(settings), ledger.stored(name)
     nodes = _nodes(ledger, name)
     if nodes is None:
         needed = uris = _unseen(ledger, name, settings)
@@ -43,10 +45,8 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
         else:
             # A host that does not answer may run guests with the cluster's addresses: those stay
             # reserved.
-            line = (f"{answer}; cluster '{name}' stays in the ledger, as its machines may still "
-                    f"run ('vc-clean --forget {name}' drops it all the same)")
-            answer.args = (line,)
-            raise answer
+            raise Failure(f"{answer}; cluster '{name}' stays in the ledger, as its machines may "
+                          f"still run ('vc-clean --forget {name}' drops it all the same)")
     cleared = {uri for uri, answer in answers.items() if not isinstance(answer, Failure)}
     if nodes is None:
         storages = [engines[uri].storage(ledger) for uri in sorted(cleared)]
@@ -60,6 +60,8 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
             ledger.remove(name)
         else:
             log.detail(f"no cluster '{name}' in the ledger")
+    if document:
+        hooks.run(CLEANED, name, document)
 
 
 def _nodes(ledger: Ledger, name: str) -> list[etree._Element] | None:

@@ -24,6 +24,13 @@ def rows(root: etree._Element, engines: Engines) -> Iterator[tuple[str, ...]]:
                node.get('cpus'), login)
 
 
+def together(documents: list) -> etree._Element:
+    """The documents of several clusters, as one."""
+    clusters = etree.Element('clusters')
+    clusters.extend(documents)
+    return clusters
+
+
 def states(root: etree._Element, name: str | None = None) -> Iterator[str]:
     """A line for each node, or for node ``name``, as a driver's ``status`` prints it."""
     for node in tree.nodes(root, [name] if name else []):

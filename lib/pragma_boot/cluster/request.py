@@ -8,25 +8,27 @@ from ..engine.registry import Engines
 from ..system import log
 from ..system.failure import Failure, Said
 from ..system.settings import Settings
-from . import foreign, readiness, removal
+from . import foreign, kinds, removal
 from .driver import Driver
+from .hooks import ALLOCATED, Hooks
 from .ledger import Ledger
 
 
 class Request:
     """A cluster of an entry of the database, to be booted by the site's driver."""
 
-    def __init__(self, entry: str, vc_in_path: str, num_cpus: int, key: str, name: str | None,
-                 settings: Settings):
+    def __init__(self, entry: str, vc_in_path: str, wanted: kinds.Wanted, key: str,
+                 name: str | None, settings: Settings):
         self._entry = entry
         self._vc_in_path = vc_in_path
-        self._num_cpus = num_cpus
+        self._kinds = wanted
         self._key = key
         self._wanted = name
         self._settings = settings
         self._temp = settings.temporary_directory
         self._ledger = Ledger(self._temp)
         self._driver = Driver(settings)
+        self._hooks = Hooks(settings)
         self.name = ''
         """The cluster's name, once it is chosen."""
 
@@ -38,19 +40,20 @@ class Request:
         vc_in = tree.read_file(self._vc_in_path, 'vc-in')
         os.makedirs(self._temp, exist_ok=True)
         self._driver.fix_images(self._vc_in_path, self._temp,
-                                'frontend,compute' if self._num_cpus else 'frontend')
+                                'frontend,compute' if self._kinds.num_cpus else 'frontend')
         self._begin()
         vc_out_path = os.path.join(self._ledger.folder(self.name), 'vc-out.xml')
         try:
-            self._driver.allocate(self._num_cpus, self._vc_in_path, vc_out_path, self._temp,
+            self._driver.allocate(self._kinds.num_cpus, self._vc_in_path, vc_out_path, self._temp,
                                   self._key)
         except BaseException:
             self._clean_up(vc_out_path)
             raise
         try:
             document, nodes = self._result(vc_in, vc_out_path)
-            jobs = self._settings.number('jobs')
-            self._driver.boot(nodes, self._temp, vc_out_path, jobs)
+            self._hooks.tell(ALLOCATED, document)
+            with self._hooks.failing(document):
+                self._driver.boot(nodes, self._temp, vc_out_path, self._settings.number('jobs'))
         except BaseException as error:
             if isinstance(error, Failure) and not isinstance(error, Said):
                 # Before what the removal may have to say.
@@ -63,7 +66,8 @@ class Request:
 
     def wait(self, document: etree._Element, seconds: int) -> None:
         """Wait until every node is ready; raises Failure that names the nodes that are not."""
-        readiness.wait(tree.nodes(document), Engines(self._settings), self._ledger, seconds)
+        self._hooks.wait(document, tree.nodes(document), Engines(self._settings), self._ledger,
+                         seconds)
 
     def has_consoles(self, document: etree._Element) -> bool:
         """Whether vc-console can show the consoles of the cluster's nodes."""
@@ -79,8 +83,7 @@ class Request:
             except FileExistsError:
                 # Another pragma_boot was faster.
                 if self._wanted:
-                    raise Failure(f"cluster '{self.name}' exists already: choose another --name, "
-                                  f"or 'vc-clean {self.name}' first") from None
+                    raise self._ledger.taken(self.name) from None
 
     def _result(self, vc_in: etree._Element,
                 vc_out_path: str) -> tuple[etree._Element, list[tuple[str, str]]]:
@@ -89,6 +92,9 @@ class Request:
             vc_out = foreign.read(vc_out_path)
             document = self._ledger.document(self.name)
             nodes = foreign.nodes(vc_out, document)
+            for option in kinds.ignored(self._kinds, *foreign.sizes(vc_out, document)):
+                log.warn(f"driver '{self._driver.folder}' does not obey {option}: the nodes have "
+                         'other CPUs or memory')
             if document is None:
                 document = foreign.document(vc_in, self._vc_in_path, self._entry, vc_out, self.name,
                                             self._driver.name)

@@ -1,12 +1,14 @@
 """The states of clusters' nodes, as their engines and consoles report them now."""
-from typing import Any
+from typing import Any, BinaryIO
 
 from lxml import etree
 
+from ..document import tree
 from ..document.tree import domain_name, nodes, put
 from ..engine import console
 from ..engine.protocol import ACTIVE, PAUSED, READY, RUNNING, UNKNOWN, Domain
 from ..engine.registry import Engines, engine_uri
+from ..system import log
 from ..system.failure import Failure
 from .ledger import Ledger
 
@@ -18,6 +20,8 @@ class View:
         self._engines = engines
         self._ledger = ledger
         self._domains: dict[str, Any] = {}
+        self._own: dict[etree._Element, Domain] = {}
+        self._foreign: set[etree._Element] = set()
         self._consoles: dict[etree._Element, bytes] = {}
         self.moved: list[etree._Element] = []
 
@@ -33,6 +37,7 @@ class View:
                 groups.setdefault(engine_uri(node.get('host')), []).append(node)
             self._domains = self._engines.ask(
                 groups, lambda engine: engine.domains(groups[engine.uri]))
+            self._sort(some)
         self._consoles = {}
         running = [node for node in some if self._runs(node)]
         for place, group in self._engines.by_storage(running, self._ledger):
@@ -41,17 +46,24 @@ class View:
 
     def domain(self, node: etree._Element) -> Domain | None:
         """The node's Domain; None where its engine knows of none, or does not answer."""
-        return None if self.foreign(node) else self._named(node)
+        return self._own.get(node)
 
     def foreign(self, node: etree._Element) -> bool:
         """Whether a domain that is not ours has the name of the node's."""
-        domain = self._named(node)
-        return domain is not None and not self._engines[node.get('host')].marked(node, domain)
+        return node in self._foreign
 
-    def _named(self, node: etree._Element) -> Domain | None:
-        """The Domain that has the name of the node's, whoever made it."""
-        domains = self._domains[engine_uri(node.get('host'))]
-        return None if isinstance(domains, Failure) else domains.get(domain_name(node))
+    def _sort(self, some: list) -> None:
+        """Tell the domains of ``some`` nodes from those of others that have the same name."""
+        self._own, self._foreign = {}, set()
+        for node in some:
+            domains = self._domains[engine_uri(node.get('host'))]
+            domain = None if isinstance(domains, Failure) else domains.get(domain_name(node))
+            if domain is None:
+                continue
+            if self._engines[node.get('host')].marked(node, domain):
+                self._own[node] = domain
+            else:
+                self._foreign.add(node)
 
     def active(self, node: etree._Element) -> bool:
         """Whether the node's domain has a process."""
@@ -105,10 +117,27 @@ class View:
                 put(node, element)
 
 
-def view_of(documents: list, engines: Engines, ledger: Ledger) -> tuple[View, dict[str, Failure]]:
-    """The View of all nodes of documents, and the Failures of engines by URI. Sets the states."""
+def documents(chosen: list[str], ledger: Ledger, stdin: BinaryIO | None) -> list[etree._Element]:
+    """The documents of the ``chosen`` clusters, or of all if there are none; '-' is that on stdin.
+
+    Raises Failure for a chosen cluster that is missing or broken; of all, one that is broken is
+    named and left out.
+    """
+    found = []
+    for name in chosen or ledger.names():
+        try:
+            found.append(tree.read(stdin) if name == '-' else ledger.known(name))
+        except Failure as error:
+            if chosen:
+                raise
+            log.warn(error)
+    return found
+
+
+def view_of(roots: list, engines: Engines, ledger: Ledger) -> tuple[View, dict[str, Failure]]:
+    """The View of all nodes of ``roots``, and the Failures of engines by URI. Sets the states."""
     view = View(engines, ledger)
-    every = [node for root in documents for node in nodes(root)]
+    every = [node for root in roots for node in nodes(root)]
     failures = view.look(every)
     view.set_states(every)
     return view, failures

@@ -21,7 +21,7 @@ def refused(known: etree._Element, root: etree._Element) -> str:
     for name, node in nodes.items():
         fixed = ['role']
         if node.find('disk') is not None:
-            fixed += ['fqdn', 'cpus', 'memory']
+            fixed += ['fqdn', 'cpus', 'memory', 'disk_size']
         if fault := _differs(f"<node> '{name}'", node, edited[name], fixed):
             return fault
         cards, others = node.findall('interface'), edited[name].findall('interface')

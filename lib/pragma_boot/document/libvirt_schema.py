@@ -17,6 +17,9 @@ RNG = '{http://relaxng.org/ns/structure/1.0}'
 NAMESPACES = 'libvirt.org/schemas/domain/'
 """Part of the namespaces of libvirt's own extensions."""
 
+CAPACITY = 'capacity'
+"""The element of a <disk> by which a vc-in.xml asks for its size, as libvirt's <volume> has it."""
+
 METADATA = 'metadata'
 """The element of a <domain> that may contain anything."""
 
@@ -40,7 +43,7 @@ def _names() -> frozenset[str]:
                 files.append(os.path.join(os.path.dirname(path), element.get('href')))
             else:
                 found.add(element.get('name') or element.text)
-    return frozenset(name for name in found if name)
+    return frozenset(name for name in {*found, CAPACITY} if name)
 
 
 def unknown(author: etree._Element) -> list[etree._Element]:

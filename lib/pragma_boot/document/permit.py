@@ -106,10 +106,11 @@ COMPLETED: Mapping[str, Callable[[etree._Element, etree._Element], None]] = {
 """What adds the values that libvirt derives to a carried element."""
 
 REPLACED = frozenset((
-    'name', 'uuid', 'os/boot', 'devices/disk/driver', 'devices/disk/source', 'devices/disk@type',
-    'devices/disk@device', 'devices/disk/target@dev', 'devices/controller@index',
-    'devices/channel@type', 'devices/channel/target@type', 'devices/graphics@port',
-    'devices/graphics@autoport', 'devices/graphics@listen', 'devices/graphics/listen'))
+    'name', 'uuid', 'os/boot', 'devices/disk/driver', 'devices/disk/source',
+    'devices/disk/capacity', 'devices/disk@type', 'devices/disk@device',
+    'devices/disk/target@dev', 'devices/controller@index', 'devices/channel@type',
+    'devices/channel/target@type', 'devices/graphics@port', 'devices/graphics@autoport',
+    'devices/graphics@listen', 'devices/graphics/listen'))
 """What each node's domain has of its own: that the author's is dropped is not reported."""
 
 RULES = {path: rules for group in ALLOWED for path, rules in group.elements.items()}

@@ -62,14 +62,15 @@ ATTRIBUTES: dict[str, dict[str, Kind]] = {
                                      'value': _up_to(86400)},
     'networks/network': {'name': _words('private')},
     'source': {'path': PATH},
-    'image': {'role': ROLE, 'source': PATH, 'path': PATH, 'size': COUNT, 'offset': COUNT,
-              'length': COUNT, 'filesystem': NAME, 'inject': _words('debugfs', 'guestfs')},
+    'image': {'role': ROLE, 'source': PATH, 'path': PATH, 'size': COUNT,
+              'inject': _words('debugfs', 'guestfs', 'seed')},
     'cluster': {'name': NAME},
     'cluster/dns': {'ip': ANY, 'search': ANY, 'domain': ANY},
     'cluster/node': {'role': ROLE, 'name': NAME, 'fqdn': NAME, 'host': ANY, 'cpus': COUNT,
                      'memory': Kind(COUNT.pattern, 'a whole number of KiB from 1 on')},
     'cluster/node/interface': {'network': _words('private', 'public'), 'mac': MAC, 'ip': ADDRESS,
                                'netmask': NETMASK},
+    'cluster/node/seed': {'path': PATH},
     'cluster/node/disk': {'path': PATH, 'format': _words('qcow2', 'raw')},
 }
 """The attributes that an element must have, by its path."""
@@ -78,6 +79,7 @@ OPTIONAL: dict[str, dict[str, Kind]] = {
     'source': {'name': ENTRY},
     'image': {'modified': INTEGER, 'partition': PARTITION},
     'cluster': {'ledger': Kind('[0-9a-f]{32}', '32 hexadecimal digits')},
+    'cluster/node': {'disk_size': Kind(COUNT.pattern, 'a whole number of bytes from 1 on')},
     'cluster/node/interface': {
         'gw': ADDRESS, 'port': _up_to(65535, 1024), 'bridge': LINK, 'source': LINK,
         'virtualport': _words('openvswitch'), 'vlan': _up_to(4094, 1)},
@@ -85,6 +87,9 @@ OPTIONAL: dict[str, dict[str, Kind]] = {
     'cluster/key': {'role': ROLE},
 }
 """The attributes that it may have; those of <cluster> and below have no others."""
+
+ROOT_PARTITION: dict[str, Kind] = {'offset': COUNT, 'length': COUNT, 'filesystem': NAME}
+"""Those that an <image> must have unless its nodes have seed disks."""
 
 TEXTS: dict[str, Kind] = {
     'driver': Kind(r'[A-Za-z0-9][A-Za-z0-9_.\-]{0,62}', 'the name of a guest profile'),
@@ -114,6 +119,8 @@ def explain(root: etree._Element, schema: str = 'document') -> Fault | None:
     for path, element in _known(root, ''):
         line, tag = element.sourceline or 0, element.tag
         required, optional = ATTRIBUTES.get(path, {}), OPTIONAL.get(path, {})
+        if path == 'image' and element.get('inject') != 'seed':
+            required = {**required, **ROOT_PARTITION}
         for name, kind in {**required, **optional}.items():
             value = element.get(name)
             if value is None:

@@ -24,6 +24,7 @@
       <xsl:choose>
         <xsl:when test="$self/@role = 'frontend'">
           <frontend name="{$short}" fqdn="{$self/@fqdn}" gw="{$public/@gw}">
+            <xsl:copy-of select="$self/@disk_size"/>
             <public name="{$short}" fqdn="{$self/@fqdn}" ip="{$public/@ip}"
                     netmask="{$public/@netmask}" gw="{$public/@gw}" mac="{$public/@mac}"/>
             <private ip="{$private/@ip}" netmask="{$private/@netmask}" mac="{$private/@mac}"/>
@@ -42,6 +43,7 @@
             <public fqdn="{$frontend/@fqdn}"/>
           </frontend>
           <compute name="{$self/@name}" gw="{$private/@gw}">
+            <xsl:copy-of select="$self/@disk_size"/>
             <private fqdn="{$self/@fqdn}" ip="{$private/@ip}" netmask="{$private/@netmask}"
                      gw="{$private/@gw}" mac="{$private/@mac}"/>
           </compute>

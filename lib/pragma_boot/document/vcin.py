@@ -10,14 +10,17 @@ from lxml import etree
 
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
-from . import hardware, libvirt_schema, permit, refusal, subnet
-from .requirement import Requirement, insist
+from . import disksize, hardware, libvirt_schema, permit, refusal, subnet
+from .requirement import Doubt, Requirement, insist
 from .tree import ROLES, put
 
 INTERFACES = {'frontend': 2, 'compute': 1}
 
 IMAGE_TYPES = ('raw', 'qcow2')
 """Of <driver type=>: what an image is, or what its compressed file holds (image.formats)."""
+
+LEAST_MIB = 128
+"""Of memory, below which a kernel of today and its initramfs do not start reliably."""
 
 
 def resolve(root: etree._Element, base: str, path: str, settings: Settings,
@@ -146,8 +149,12 @@ def _hardware(author: Author) -> str:
 
 
 def _size(author: Author) -> str:
-    kib, cpus = hardware.memory(author.domain), hardware.cpus(author.domain)
-    return f"{kib >> 10} MiB of memory, {cpus} CPU{'s' * (cpus > 1)}"
+    disksize.asked(author.domain)
+    mib, cpus = hardware.memory(author.domain) >> 10, hardware.cpus(author.domain)
+    if mib < LEAST_MIB:
+        raise Doubt(f'{mib} MiB of memory, less than the {LEAST_MIB} MiB that a guest needs to '
+                    'start')
+    return f"{mib} MiB of memory, {cpus} CPU{'s' * (cpus > 1)}"
 
 
 def _valid(author: Author) -> str:
@@ -164,7 +171,8 @@ def _valid(author: Author) -> str:
 REQUIREMENTS = (
     Requirement('nothing of the domain reaches into the host', _harmless,
                 'change or remove it (vc-in.xml(5))', vital=False),
-    Requirement('memory and CPUs', _size, vital=False),
+    Requirement('memory and CPUs', _size,
+                'change <memory> or <vcpu>; a memory without a unit is KiB', vital=False),
     Requirement('network interfaces', _interfaces, vital=False),
     Requirement('one disk, raw or qcow2', _disk),
     Requirement('its image is there', _image),

@@ -19,6 +19,9 @@ QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
 METADATA = 'urn:pragma_boot:node'
 """The namespace of the <metadata> that names a domain's cluster and node."""
 
+SEED_DISKS = {'virtio': 'vdb', 'scsi': 'sdb'}
+"""Buses of seed disks, with the name of the second disk on each."""
+
 FIRST_SLOT = 0x10
 """PCI slot of the first interface, above those that libvirt assigns; guests number them by slot."""
 
@@ -108,6 +111,8 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
     for element in authors:
         if element.tag != 'target':
             _add(disk, element.tag, element.text, **element.attrib)
+    if node.find('seed') is not None:
+        _add_seed(devices, node, bus)
     controller = author.find('devices/controller')
     if controller is not None:
         # Without a model, or without the element, libvirt chooses the same as for the author.
@@ -126,6 +131,19 @@ def _add_devices(devices: etree._Element, root: etree._Element, node: etree._Ele
     random = etree.SubElement(devices, 'rng', model='virtio')
     _add(random, 'backend', '/dev/urandom', model='random')
     etree.SubElement(devices, 'memballoon', model='none')
+
+
+def _add_seed(devices: etree._Element, node: etree._Element, bus: str) -> None:
+    """Add the seed disk after the disk, whose ``bus`` it shares: the first one is booted from.
+
+    QEMU has no read-only disk on the buses ide and sata.
+    """
+    bus = bus if bus in SEED_DISKS else 'virtio'
+    disk = etree.SubElement(devices, 'disk', type='file', device='disk')
+    etree.SubElement(disk, 'driver', name='qemu', type='raw')
+    etree.SubElement(disk, 'source', file=node.find('seed').get('path'))
+    etree.SubElement(disk, 'target', dev=SEED_DISKS[bus], bus=bus)
+    etree.SubElement(disk, 'readonly')
 
 
 def _add_interfaces(domain: etree._Element, author: etree._Element, node: etree._Element,

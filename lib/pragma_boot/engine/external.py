@@ -12,6 +12,7 @@ from lxml import etree
 
 from ..document.tree import domain_name, host_name
 from ..system import executable, log, workers
+from ..system.environment import WITHOUT_HOOKS
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
 from . import storage
@@ -28,7 +29,6 @@ from .protocol import (
     Unsupported,
 )
 
-SCHEME = 'driver:'
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,62}')
 """A driver's name: that of a folder in drivers_path. A document cannot name any other folder."""
 
@@ -52,8 +52,11 @@ def path_of(settings: Settings, name: str) -> str:
 
 
 def environment(name: str) -> dict[str, str]:
-    """The environment of a driver's executables; vc-clean sees in it that a driver called it."""
-    return {**os.environ, 'PRAGMA_DRIVER': name}
+    """The environment of a driver's executables; our tools see in it that a driver called them.
+
+    They run no hooks: their caller does.
+    """
+    return {**os.environ, 'PRAGMA_DRIVER': name, WITHOUT_HOOKS: '1'}
 
 
 class External:
@@ -69,7 +72,7 @@ class External:
 
     def _name(self, cluster: str) -> str:
         """The name of the cluster's driver."""
-        if name := self.uri.removeprefix(SCHEME):
+        if name := self.uri.partition(':')[2]:
             return name
         try:
             with open(os.path.join(self._temp, 'clusters', cluster, MARK), 'rb') as file:

@@ -24,6 +24,12 @@ DISKS = {'virtio': {'disk_type': 'paravirtual'}, 'ide': {'disk_type': 'ide'},
          **{f'scsi {model}'.strip(): {'disk_type': 'scsi-hd', 'scsi_controller_type': kind}
             for model, kind in (('', 'lsi'), ('lsilogic', 'lsi'), ('lsisas1078', 'megasas'),
                                 ('virtio-scsi', 'virtio-scsi-pci'))}}
+SEED_SLOT = 0x1e
+"""PCI slot of the seed disk. SeaBIOS boots from the first disk, and Ganeti's slots begin at 12."""
+
+SEEDED = ('virtio', 'ide', 'scsi virtio-scsi')
+"""Buses of disks that SeaBIOS finds before a seed disk, which is on virtio."""
+
 CARDS = {'virtio': 'paravirtual', 'e1000': 'e1000', 'rtl8139': 'rtl8139'}
 """Hypervisor parameters for buses with their SCSI controllers, and for models of interfaces."""
 
@@ -93,7 +99,7 @@ class Plan:
             raise Failure(f"instance '{name}': Ganeti takes no capital letters in a name")
         return {'mode': 'create', 'instance_name': name, 'os_type': OS, 'start': False,
                 'disk_template': self._settings['ganeti_disk_template'],
-                'disks': [{'size': -(-int(image.get('size')) >> 20)}],
+                'disks': [{'size': -(-int(node.get('disk_size') or image.get('size')) >> 20)}],
                 'nics': [_nic(interface) for interface in node.findall('interface')],
                 'beparams': {'vcpus': int(node.get('cpus')), 'minmem': memory, 'maxmem': memory},
                 'hypervisor': 'kvm', 'hvparams': self._hypervisor(node),
@@ -126,6 +132,9 @@ class Plan:
         video = author.xpath('string(devices/video/model/@type)') or 'vga'
         if video not in VIDEOS:
             raise Failure(f"node '{node.get('name')}': Ganeti has no display adapter {video}")
+        if node.find('seed') is not None and bus not in SEEDED:
+            raise Failure(f"node '{node.get('name')}': with a seed disk, Ganeti boots from a disk "
+                          f"on {', '.join(SEEDED)}, not on {bus}")
         console = self._storage.console(node)
         if ' ' in console or ',' in console:
             raise Failure(f"console '{console}': Ganeti takes no space or comma in the path of "
@@ -136,8 +145,7 @@ class Plan:
                 'kernel_path': '', 'boot_order': 'disk', 'serial_console': False,
                 'vga': VIDEOS[video], 'vnc_bind_address': self._viewer(author, node, console),
                 'kvm_extra': f'-chardev file,id=pragma,path={console},append=on '
-                             '-device isa-serial,chardev=pragma'}
-
+                             f'-device isa-serial,chardev=pragma{_seed(node)}'}
 
     @staticmethod
     def _viewer(author: etree._Element, node: etree._Element, console: str) -> str:
@@ -151,6 +159,17 @@ class Plan:
                      'socket')
             return ''
         return folder
+
+
+def _seed(node: etree._Element) -> str:
+    """QEMU's options for the seed disk, '' for none: Ganeti itself has no read-only disk for KVM.
+
+    Its path has no space or comma, as that of the console in the same folder.
+    """
+    seed = node.find('seed')
+    return '' if seed is None else (
+        f" -drive file={seed.get('path')},format=raw,if=none,id=seed,readonly=on"
+        f' -device virtio-blk-pci,drive=seed,addr={SEED_SLOT:#x}')
 
 
 def _nic(interface: etree._Element) -> dict[str, str]:

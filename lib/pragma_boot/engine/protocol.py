@@ -56,7 +56,7 @@ class Storage(Protocol):
     """Whether disks are made on the staged images of this machine."""
 
     def prepare(self, folder: str) -> None:
-        """Make the cluster's folder on this machine fit for use by the engine."""
+        """Make the cluster's folder on this machine fit for use by the engine; safe to repeat."""
 
     def receive(self, path: str) -> str:
         """Have the staged image at ``path`` where domains can read it; its path there."""
@@ -64,8 +64,14 @@ class Storage(Protocol):
     def keep(self, draft: str, node: etree._Element, backing: str) -> etree._Element:
         """Make the finished overlay at ``draft`` the node's disk; its <disk>."""
 
+    def keep_seed(self, draft: str, node: etree._Element) -> str:
+        """Make the finished seed disk at ``draft`` the node's; its path on the node's host."""
+
     def lacking(self, nodes: list) -> list:
         """Those of ``nodes`` whose disk does not exist."""
+
+    def lacking_seed(self, nodes: list) -> list:
+        """Those of ``nodes`` whose seed disk does not exist."""
 
     def console(self, node: etree._Element) -> str:
         """The path of the node's console log on its host."""

@@ -41,6 +41,20 @@ class Shared:
         os.replace(draft, path)
         return etree.Element('disk', path=path, format='qcow2', backing=backing)
 
+    def keep_seed(self, draft: str, node: etree._Element) -> str:
+        """Make the finished seed disk ``draft`` the node's; its path."""
+        path = self._seed(node)
+        self._engine.give(draft)
+        os.replace(draft, path)
+        return path
+
+    def _seed(self, node: etree._Element) -> str:
+        return os.path.join(self._folder(node), f"{node.get('name')}.seed.img")
+
+    def lacking_seed(self, nodes: list[etree._Element]) -> list[etree._Element]:
+        """Those of ``nodes`` whose seed disk does not exist."""
+        return [node for node in nodes if not os.path.exists(self._seed(node))]
+
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` whose disk does not exist."""
         return [node for node in nodes if node.find('disk') is None
@@ -98,7 +112,15 @@ class Elsewhere:
         """Raises Failure: only the driver makes disks."""
         raise Failure(f"the driver of node '{node.get('name')}' makes its disk itself")
 
+    def keep_seed(self, draft: str, node: etree._Element) -> str:
+        """Raises Failure: only the driver makes disks."""
+        raise Failure(f"the driver of node '{node.get('name')}' makes its disks itself")
+
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
+        """None: the driver made the disks."""
+        return []
+
+    def lacking_seed(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """None: the driver made the disks."""
         return []
 

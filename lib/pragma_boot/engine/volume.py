@@ -19,7 +19,7 @@ VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 
 
 class Pool:
-    """A storage pool of the host: disks are its volumes CLUSTER_NODE_LEDGER.qcow2.
+    """A storage pool of the host: disks are its volumes CLUSTER_NODE_LEDGER.qcow2 and .seed.img.
 
     Names have no '_', so that a volume's name identifies cluster and node.
     """
@@ -88,11 +88,22 @@ class Pool:
         os.unlink(draft)
         return etree.Element('disk', path=path, format='qcow2', backing=backing, pool=self._pool)
 
+    def keep_seed(self, draft: str, node: etree._Element) -> str:
+        """Upload the finished seed disk ``draft`` as the node's; its path on the host."""
+        path = self._upload(draft, f'{_stem(node)}.seed.img', '0600')
+        os.unlink(draft)
+        return path
+
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` whose disk does not exist."""
         volumes = self._volumes()
         return [node for node in nodes
                 if node.find('disk') is None or f'{_stem(node)}.qcow2' not in volumes]
+
+    def lacking_seed(self, nodes: list[etree._Element]) -> list[etree._Element]:
+        """Those of ``nodes`` whose seed disk does not exist."""
+        volumes = self._volumes()
+        return [node for node in nodes if f'{_stem(node)}.seed.img' not in volumes]
 
     def console(self, node: etree._Element) -> str:
         """The path of the node's console log on its host."""
@@ -118,7 +129,8 @@ class Pool:
 
     def remove(self, cluster: str) -> None:
         """Remove disks and consoles of a cluster that has no domain any more."""
-        end = re.compile(rf'_{self._ledger.identity[:LEDGER_DIGITS]}\.(qcow2|console\.log)')
+        end = re.compile(rf'_{self._ledger.identity[:LEDGER_DIGITS]}\.'
+                         r'(qcow2|seed\.img|console\.log)')
         self._delete([name for name in self._volumes()
                       if name.startswith(f'{cluster}_') and end.search(name)])
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from ..document import firmware, hardware, permit, subnet, tree, vcin
+from ..document import firmware, permit, subnet, tree, vcin
 from ..document.requirement import Checklist, Doubt, Requirement
 from ..system import confinement
 from ..system.settings import Settings
@@ -15,9 +15,6 @@ from .record import Author
 
 BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 
-
-LEAST_MIB = 128
-"""Of memory, below which a kernel of today and its initramfs do not start reliably."""
 
 EDIT = 'change it in the vc-in.xml, as vc-in.xml(5) describes'
 """The remedy of requirements that have none of their own."""
@@ -40,11 +37,14 @@ def check(path: str, settings: Settings, folder: str) -> Checklist:
     A packed image is unpacked in ``folder``.
     """
     checklist = Checklist()
+    is_xml = _is_xml(path)
     images: Images = {Image(path, Author('', '')): {}}
-    if _is_xml(path):
+    if is_xml:
         images = _check_vc_in(path, settings, checklist)
+    # Where there are images, the vc-in.xml is valid.
+    seeded = is_xml and bool(images) and _is_seeded(path)
     for image, domains in images.items():
-        _check_image(image, domains, settings.size('image_max_size'), folder, checklist)
+        _check_image(image, domains, settings.size('image_max_size'), folder, checklist, seeded)
     return checklist
 
 
@@ -53,6 +53,10 @@ def _is_xml(path: str) -> bool:
     with formats.open_source(path) as file:
         head = file.read(64).removeprefix(BYTE_ORDER_MARK).lstrip()
     return path.endswith('.xml') or head.startswith(b'<')
+
+
+def _is_seeded(path: str) -> bool:
+    return tree.text(tree.read_file(path, 'vc-in').find('driver')) == profile.SEED
 
 
 def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> Images:
@@ -86,7 +90,6 @@ def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> Images:
             continue
         author = vcin.Author(domain, role, base, False)
         checked = checklist.run(role, described, author, {f'{base}/': ''})
-        checklist.run(role, [Requirement('memory', _memory, vital=False)], domain)
         if checked:
             image = Image(vcin.disks(domain)[0].find('source').get('file'), Author(
                 tree.image_type(roots[0], role), tree.text(roots[0].find(f'{role}/partition'))))
@@ -94,14 +97,6 @@ def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> Images:
         else:
             checklist.skip(role, ['the content of its image'])
     return images
-
-
-def _memory(domain: etree._Element) -> str:
-    mib = hardware.memory(domain) >> 10
-    if mib < LEAST_MIB:
-        raise Doubt(f'{mib} MiB of memory, less than the {LEAST_MIB} MiB that a guest needs to '
-                    'start: increase <memory>; a number without a unit is KiB')
-    return f'{mib} MiB of memory'
 
 
 def _devices(domains: Iterable[etree._Element]) -> tuple[list[str], list[str]]:
@@ -118,8 +113,12 @@ def _devices(domains: Iterable[etree._Element]) -> tuple[list[str], list[str]]:
 
 
 def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int, folder: str,
-                 checklist: Checklist) -> None:
-    """Check an image; ``domains`` are the permitted <domain>s that use it, by role."""
+                 checklist: Checklist, seeded: bool) -> None:
+    """Check an image; ``domains`` are the permitted <domain>s that use it, by role.
+
+    Where nodes have seed disks (``seeded``), any file system will do, and those that debugfs reads
+    are looked into.
+    """
     path, author = image
     of = 'both' if domains.keys() > {'frontend'} else ''.join(domains)
     names = {f"image '{path}'": 'the image'}
@@ -146,6 +145,14 @@ def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int,
         # The last finding, whatever the others are.
         stack.callback(checklist.run, of, [bootable.REQUIREMENT],
                        bootable.Disk(look.image, raw[0], look.subject, tuple(wanted)), names)
+        if seeded:
+            checklist.run(of, [Requirement('', lambda _: 'nodes have seed disks: nothing is '
+                                           'written into the image')], None)
+            disk = []
+            inside = [services.CLOUD_INIT, services.commands(role),
+                      *guest.drivers(*_devices(domains.values()))]
+            if not root.is_ext(look):
+                return
         if not checklist.run(of, disk, look, names):
             checklist.skip(of, [one.title for one in inside])
             return

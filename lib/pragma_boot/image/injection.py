@@ -4,7 +4,8 @@ Nothing of a guest is mounted on the host. debugfs writes into ext2, ext3 and ex
 partition that is exported by FUSE. guestfish writes into other file systems, and where FUSE is
 unavailable: one appliance, which takes seconds to boot, serves all nodes that need it. The disks of
 compute nodes with the same image and host differ in the content of one file: debugfs makes the
-first one, and the others are copies of it.
+first one, and the others are copies of it. Nothing is written into the disk of a node that has a
+seed disk (image.seed).
 """
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ from ..system.files import temporary
 from ..system.scratch import Secret
 from . import overlay, partition
 
-Kind = tuple[str, str, str]
-"""What decides the content of a node's disk, except its vc-out.xml: host, image, role."""
+Kind = tuple[str, str, str, str]
+"""What decides the content of a node's disk, except its vc-out.xml: host, image, role, size."""
 
 
 class Store(Protocol):
@@ -101,7 +102,8 @@ class Plan:
         for node in nodes:
             kinds.setdefault(self._kind(node), []).append(node)
         for alike in kinds.values():
-            self._project(alike)
+            if not self._is_seeded(alike[0]):
+                self._project(alike)
         reasons = dict(zip((alike[0] for alike in kinds.values()), workers.each(
             lambda alike: self._by_debugfs(alike[0], len(alike) > 1), kinds.values(), jobs),
             strict=True))
@@ -138,7 +140,13 @@ class Plan:
         return partition.of(image(self._root, node.get('role')))
 
     def _kind(self, node: etree._Element) -> Kind:
-        return node.get('host'), self._image(node), node.get('role')
+        return node.get('host'), self._image(node), node.get('role'), node.get('disk_size', '')
+
+    def _is_seeded(self, node: etree._Element) -> bool:
+        return partition.is_seeded(image(self._root, node.get('role')))
+
+    def _create(self, draft: str, node: etree._Element) -> None:
+        overlay.create(draft, self._image(node), node.get('disk_size'))
 
     def _by_copy(self, node: etree._Element) -> str | None:
         """Make a disk from the Template of its kind, or by debugfs where there is no Template."""
@@ -146,7 +154,7 @@ class Plan:
         if template is None:
             return self._by_debugfs(node)
         with self._draft(node) as (draft, _):
-            template.copy(draft, self._files(node)[0].content)
+            template.copy(draft, self._files(node)[0].content if template.extents else b'')
         return None
 
     def _by_debugfs(self, node: etree._Element, keep: bool = False) -> str | None:
@@ -154,12 +162,18 @@ class Plan:
 
         With ``keep`` the disk is kept as the Template of its kind.
         """
+        if self._is_seeded(node):
+            with self._draft(node) as (draft, _):
+                self._create(draft, node)
+                if keep:
+                    self._templates[self._kind(node)] = overlay.empty_template(draft)
+            return None
         part = self._partition(node)
         if part.inject != 'debugfs':
             return guestfish.NEEDED
         try:
             with self._draft(node) as (draft, scratch):
-                overlay.create(draft, self._image(node))
+                self._create(draft, node)
                 with overlay.exported(draft, 'qcow2', part, scratch, self._image(node)) as volume:
                     files = self._files(node)
                     debugfs.write(volume, scratch, files, _subject(node))
@@ -179,7 +193,7 @@ class Plan:
             drafts = [stack.enter_context(self._draft(node)) for node in nodes]
             disks = []
             for node, (draft, scratch) in zip(nodes, drafts, strict=True):
-                overlay.create(draft, self._image(node))
+                self._create(draft, node)
                 disks.append((draft, self._partition(node).device, scratch, self._files(node),
                               _subject(node)))
             guestfish.write(disks)

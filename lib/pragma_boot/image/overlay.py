@@ -29,10 +29,13 @@ class NoFuse(Failure):
     """This host cannot export by FUSE: /dev/fuse is missing, or we may not use it."""
 
 
-def create(path: str, backing: str) -> None:
-    """Make an empty qcow2 overlay at ``path`` on the raw image ``backing``; raises Failure."""
-    process.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, path],
-                f"cannot make overlay '{path}'")
+def create(path: str, backing: str, size: str | None = None) -> None:
+    """Make an empty qcow2 overlay at ``path`` on the raw image ``backing``; raises Failure.
+
+    ``size`` is the disk's in bytes, the image's if it is None.
+    """
+    process.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, path,
+                 *([size] if size else [])], f"cannot make overlay '{path}'")
 
 
 class Template(NamedTuple):
@@ -86,6 +89,12 @@ def template(path: str, extents: Extents, content: bytes) -> Template | None:
         whole = file.read()
     found = b''.join(whole[offset:offset + length] for offset, length in inside)
     return Template(whole, inside) if found == content else None
+
+
+def empty_template(path: str) -> Template:
+    """The Template of an overlay into which nothing is written."""
+    with open(path, 'rb') as file:
+        return Template(file.read(), ())
 
 
 @contextlib.contextmanager

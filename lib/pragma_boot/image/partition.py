@@ -54,6 +54,11 @@ def of(image: etree._Element) -> Partition:
                      image.get('inject'), name)
 
 
+def is_seeded(image: etree._Element) -> bool:
+    """Whether the nodes of a staged <image> have seed disks: its partitions are not looked at."""
+    return bool(image.get('inject') == 'seed')
+
+
 def fields(volume: Confined, length: int, subject: str) -> dict[str, str]:
     """The fields of the superblock of an ext2, ext3 or ext4 file system; raises Failure."""
     fields = debugfs.superblock(volume, f'{subject}: the file system is damaged')

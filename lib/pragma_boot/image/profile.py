@@ -22,6 +22,9 @@ FOLDER = os.path.join(ROOT, 'drivers', 'kvm', 'profiles')
 
 FALLBACK = 'generic'
 
+SEED = 'cloud_init'
+"""The profile of images whose nodes get their settings from seed disks: no edits, ever."""
+
 WORD = re.compile('[A-Za-z_][A-Za-z0-9_]*')
 
 MAXIMUM_BYTES = 1 << 20

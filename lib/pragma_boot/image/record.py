@@ -36,28 +36,39 @@ def make(key: str, source: str, author: Author, profile_path: str, maximum: int,
     with exclusive(os.path.join(folder, f'{key}.lock')):
         if os.path.exists(os.path.join(folder, f'{key}.xml')):
             return
-        rules = profile.read(profile_path)
+        seeded = os.path.basename(profile_path) == profile.SEED
+        rules = [] if seeded else profile.read(profile_path)
         with files.draft(os.path.join(folder, key)) as file:
             draft = files.temporary(os.path.join(folder, key))
             digest = formats.unpack(source, file, maximum, folder, author.type, meter)
             starts = bootable.words(draft, source)
-            part, changes = _prepare(draft, source, author.partition, rules)
+            part, changes = (None, []) if seeded else _prepare(draft, source, author.partition,
+                                                               rules)
             size = os.fstat(file.fileno()).st_size
-            path = os.path.join(folder, _name(source, digest + author.partition, rules))
+            # The journal of an image for seed disks is not replayed: it is another file.
+            other = profile.SEED if seeded else author.partition
+            path = os.path.join(folder, _name(source, digest + other, rules))
             # A whole one with the same content may be in use, and stays.
             if not os.path.exists(path) or os.path.getsize(path) != size:
                 modified = os.stat(source).st_mtime_ns
                 os.utime(file.fileno(), ns=(modified, modified))
                 files.commit(file, draft, path, 0o444)
         image = etree.Element('image', role='', source=source, path=path, size=str(size),
-                              modified=str(os.stat(path).st_mtime_ns), partition=part.name,
-                              offset=str(part.offset), length=str(part.length),
-                              filesystem=part.filesystem, inject=part.inject)
+                              modified=str(os.stat(path).st_mtime_ns),
+                              **_injection(part))
         if starts:
             image.set('firmware', starts)
         for change in changes:
             etree.SubElement(image, 'change').text = change
         files.write(os.path.join(folder, f'{key}.xml'), etree.tostring(image) + b'\n')
+
+
+def _injection(part: Partition | None) -> dict[str, str]:
+    """The attributes of an <image> that tell how settings reach a node, by a seed disk for None."""
+    if part is None:
+        return {'inject': 'seed'}
+    return {'partition': part.name, 'offset': str(part.offset), 'length': str(part.length),
+            'filesystem': part.filesystem, 'inject': part.inject}
 
 
 def _name(source: str, digest: str, rules: Sequence[Rule]) -> str:

@@ -6,6 +6,7 @@ the only one that has /etc/os-release. libguestfs looks into what is not ext2, e
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -220,3 +221,10 @@ CLEAN = Requirement('the file system is clean', _clean,
 """vc-check requires this too; vc-stage replays the journal in its copy first."""
 
 
+
+
+def is_ext(look: Look) -> bool:
+    """Whether the root partition can be found, and is an ext2, ext3 or ext4."""
+    with contextlib.suppress(Failure):
+        insist(REQUIREMENTS, look)
+    return bool(look.fields)

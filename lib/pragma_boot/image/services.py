@@ -50,6 +50,18 @@ def commands(role: str) -> Requirement:
     return Requirement('the commands of the guest part are there', look, vital=False)
 
 
+def _cloud_init(inside: Inside) -> str:
+    if _missing(inside, ('cloud-init',)):
+        raise Failure('there is no cloud-init, which a seed disk is for')
+    return 'cloud-init is there'
+
+
+CLOUD_INIT = Requirement('cloud-init is there', _cloud_init,
+                         'install cloud-init in it, or the guest part and name another <driver>',
+                         vital=False)
+"""What an image must have whose nodes have seed disks."""
+
+
 def _missing(inside: Inside, names: Iterable[str]) -> list[str]:
     return [name for name in names
             if not any(inside.mode(folder, name) for folder in PROGRAMS)]

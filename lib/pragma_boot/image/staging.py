@@ -23,6 +23,12 @@ from .record import Author
 
 MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
 
+MOVE_BACK = ('move the temporary directory back, because disks and domains name each other by '
+             'their paths')
+"""The remedy where a cluster's files are in another folder than its document says."""
+
+REMAKE = 'remove it and run vc-stage again'
+
 
 def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> list[etree._Element]:
     """The <image> of each role that has to be staged; raises Failure.
@@ -112,11 +118,13 @@ def _require_same(root: etree._Element, image: etree._Element) -> None:
         return
     if os.path.basename(old.get('path')) == os.path.basename(image.get('path')):
         raise Failure(f"staged image '{old.get('path')}' of the {role} is missing, and would be "
-                      f"'{image.get('path')}' now: move the temporary directory back, disks and "
-                      'domains name each other by their paths')
+                      f"'{image.get('path')}' now: {MOVE_BACK}")
     raise Failure(f"staged image '{old.get('path')}' of the {role} is missing or changed, and "
-                  f"'{image.get('source')}' is another image now: the disks of "
-                  f"{', '.join(users)} need the old one; restore it, or remove the cluster")
+                  f"'{image.get('source')}' is another image now: {_restore(users)}")
+
+
+def _restore(users: list[str]) -> str:
+    return f"the disks of {', '.join(users)} need the old one; restore it, or remove the cluster"
 
 
 def _report_changes(image: etree._Element, chosen: str) -> None:
@@ -124,7 +132,7 @@ def _report_changes(image: etree._Element, chosen: str) -> None:
     subject = f"image '{image.get('source')}'"
     for change in image.findall('change'):
         log.detail(f'{subject}: {change.text}')
-    if image.get('inject') != 'debugfs' and profile.read(chosen):
+    if image.get('inject') == 'guestfs' and profile.read(chosen):
         log.warn(f"{subject}: guest profile '{os.path.basename(chosen)}' is not applied: "
                  'it edits ext2, ext3 and ext4 with the usual features only')
 
@@ -148,11 +156,17 @@ def _is_whole(folder: str, key: str) -> bool:
     return False
 
 
-def check(image: etree._Element) -> None:
+def require(root: etree._Element, role: str) -> None:
+    """Raise Failure unless the raw file of a role's <image> is there as it was made."""
+    users = _users(root, role)
+    check(tree.image(root, role), _restore(users) if users else REMAKE)
+
+
+def check(image: etree._Element, remedy: str = REMAKE) -> None:
     """Raise Failure unless the raw file of an <image> is there as it was made.
 
     Its time of modification is its source's (record.make). So a file that was made again passes,
-    and a file that was put in its place does not.
+    and a file that was put in its place does not: ``remedy`` is for the user then.
     """
     path = image.get('path')
     try:
@@ -161,8 +175,7 @@ def check(image: etree._Element) -> None:
         raise Failure(f"staged image '{path}' is missing: run vc-stage again") from None
     same = image.get('modified') in (None, str(found.st_mtime_ns))
     if not same or found.st_size != int(image.get('size')) or found.st_mode & 0o222:
-        raise Failure(f"staged image '{path}' was changed after it was made: "
-                      'remove it and run vc-stage again')
+        raise Failure(f"staged image '{path}' was changed after it was made: {remedy}")
 
 
 def _make(folder: str, jobs: int, sizes: Mapping[str, int], environment: Mapping[str, str]) -> None:

@@ -12,6 +12,9 @@ UMASK = 0o022
 
 LOCALE = ('LANGUAGE', 'LC_ALL', 'LC_MESSAGES', 'LANG')
 
+WITHOUT_HOOKS = 'PRAGMA_NO_HOOKS'
+"""The variable with which a tool has those that it calls run no hooks of the site."""
+
 inherited: dict[str, str] = {}
 """The environment before ``prepare``, for a program that takes our place."""
 

@@ -14,18 +14,41 @@ _running: set[subprocess.Popen] = set()
 _terminated = False
 
 
+GRACE_SECONDS = 5
+"""The time to end after SIGTERM that a program with a time limit has."""
+
+
 def run(argv: list[str], subject: str, env: dict[str, str] | None = None) -> bytes:
     """Run ``argv`` to its end with an empty standard input; its standard output.
 
-    Where this tool is interrupted, the program and all that it started get SIGTERM, and it is
-    waited for. Its standard error is passed on when it succeeds. Where it fails, Failure quotes
+    As ``finish``. Its standard error is passed on when it succeeds. Where it fails, Failure quotes
     its last line, and has its status if that is 3 or 130.
     """
+    done = finish(argv, subject, env)
+    if done.returncode:
+        failure = Failure(f'{subject}: {process.last_line(done)}')
+        if done.returncode in (SHORTAGE, INTERRUPTED):
+            failure.status = done.returncode
+        raise failure
+    sys.stderr.write(done.stderr.decode(errors='replace'))
+    return done.stdout
+
+
+def finish(argv: list[str], subject: str, env: dict[str, str] | None = None, input: bytes = b'',
+           seconds: float | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run ``argv`` to its end, whatever its status, with ``input`` on its standard input.
+
+    Where this tool is interrupted, the program and all that it started get SIGTERM, and it is
+    waited for. After ``seconds`` they get SIGTERM too, and SIGKILL if it does not end then. Failure
+    is raised for that, and for a program that cannot be run.
+    """
     # Files, not pipes: a machine that the program leaves running may keep its streams open.
-    with (tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr,
-          interruption.held() as release):
+    with (tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout,
+          tempfile.TemporaryFile() as stderr, interruption.held() as release):
+        stdin.write(input)
+        stdin.seek(0)
         try:
-            child = subprocess.Popen(process.bound(argv), stdin=subprocess.DEVNULL, stdout=stdout,
+            child = subprocess.Popen(process.bound(argv), stdin=stdin, stdout=stdout,
                                      stderr=stderr, env=env, start_new_session=True)
         except OSError as error:
             raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
@@ -34,23 +57,19 @@ def run(argv: list[str], subject: str, env: dict[str, str] | None = None) -> byt
             release()
             if _terminated:
                 _terminate(child)
-            child.wait()
-        except BaseException:
+            child.wait(seconds)
+        except BaseException as error:
             _terminate(child)
-            child.wait()
+            _await_end(child, seconds)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Failure(f'{subject} did not end in {seconds:.0f} s: '
+                              'it was terminated') from None
             raise
         finally:
             _running.discard(child)
         stdout.seek(0)
         stderr.seek(0)
-        done = subprocess.CompletedProcess(argv, child.returncode, stdout.read(), stderr.read())
-    if done.returncode:
-        failure = Failure(f'{subject}: {process.last_line(done)}')
-        if done.returncode in (SHORTAGE, INTERRUPTED):
-            failure.status = done.returncode
-        raise failure
-    sys.stderr.write(done.stderr.decode(errors='replace'))
-    return done.stdout
+        return subprocess.CompletedProcess(argv, child.returncode, stdout.read(), stderr.read())
 
 
 @contextlib.contextmanager
@@ -66,6 +85,15 @@ def terminated() -> Iterator[None]:
         _terminated = False
 
 
-def _terminate(child: subprocess.Popen) -> None:
+def _terminate(child: subprocess.Popen, number: int = signal.SIGTERM) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
+        os.killpg(child.pid, number)
+
+
+def _await_end(child: subprocess.Popen, seconds: float | None) -> None:
+    """Wait for a child that was terminated; one with a time limit is killed."""
+    try:
+        child.wait(None if seconds is None else GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _terminate(child, signal.SIGKILL)
+        child.wait()

@@ -37,11 +37,14 @@ DEFAULTS = {
     'dns': '',
     'search': 'local',
     'mac_prefix': '52:54:00',
+    'hooks_path': '',
+    'hook_timeout': '60',
     'ganeti_master': '',
     'ganeti_credentials': '',
     'ganeti_ca': '',
     'ganeti_disk_template': 'sharedfile',
     'image_max_size': '64G',
+    'disk_size': '0',
     'jobs': '2',
 }
 

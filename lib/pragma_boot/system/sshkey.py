@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from . import process
 from .failure import Failure, cause
 
+DEFAULT = '/root/.ssh/id_rsa.pub'
+"""The default of pragma_boot's option --key."""
+
 MAXIMUM_BYTES = 64 << 10
 
 CONTROL = re.compile('[\0-\x08\x0a-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
@@ -46,6 +49,14 @@ def read_public(path: str) -> str:
     return '\n'.join(keys)
 
 
+def given(path: str | None) -> str:
+    """The public keys of a filter's option --key, '' for no option; raises Failure."""
+    if not path:
+        return ''
+    refuse_standard_input(path)
+    return read_public(path)
+
+
 def _text(line: bytes, path: str) -> str:
     try:
         text = line.decode()
@@ -63,6 +74,8 @@ def lasting(path: str) -> Iterator[str]:
     A pipe, such as /dev/stdin or <(...) of a shell, can be read once and by one: its keys are
     copied to a temporary file. Raises Failure as ``read_public`` does.
     """
+    if path == DEFAULT and not os.path.exists(path):
+        raise Failure(f"there is no '{path}', the default public key: name yours with --key")
     keys = read_public(path)
     if stat.S_ISREG(os.stat(path).st_mode) and not path.startswith(('/dev/', '/proc/')):
         yield path

@@ -12,6 +12,8 @@ from pragma_boot.system import executable, interruption, process, workers
 def handlers():
     """The handlers of a tool, and those of pytest afterwards."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A worker of pytest-xdist ignores SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     interruption.prepare()
     yield
     for number, handler in before.items():
