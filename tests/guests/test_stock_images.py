@@ -109,10 +109,22 @@ def test_uefi_frontend_of_a_qcow2_image(cluster):
 @pytest.mark.parametrize('cluster', IMAGES, indirect=True, ids=lambda image: image.name)
 def test_cluster_of_three_boots_twice(cluster):
     cluster.bring()
-    cluster.boot(2)
+    # Each node has the two CPUs of cpus_per_node.
+    cluster.boot(4)
     first = as_asked(cluster)
     assert sorted(first) == ['compute-0', 'compute-1', 'frontend']
     cluster.run('vc-shutdown', cluster.name)
     cluster.run('vc-start', cluster.name)
     cluster.wait(cluster.name)
     assert as_asked(cluster) == first
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('cluster', [Stock('dib', 'bios', 'ext4')], indirect=True,
+                         ids=lambda image: image.name)
+def test_vc_check_names_what_a_frontend_of_diskimage_builder_lacks(cluster):
+    """It is never ready: vc-check, which the time-out names, says what is missing."""
+    cluster.bring()
+    told = cluster.run('vc-check', cluster.base / 'dib' / 'vc-in.xml', status=1).stdout.decode()
+    failed = [line for line in told.splitlines() if line.startswith('FAIL')]
+    assert len(failed) == 1 and 'install nftables' in failed[0], told

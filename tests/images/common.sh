@@ -46,6 +46,7 @@ begin() {
     trap 'exit 143' TERM
     # Builders make their own temporary folders; a package's script in a chroot finds no folder of the host's.
     unset TMPDIR
+    chmod 755 "$work"
 }
 
 bad_usage() {
@@ -62,18 +63,12 @@ packages_of() {
 
 # leave: end the child, call `cleanup` if the program has one, and remove what is left
 leave() {
-    local try
     if [[ -n $child ]]; then
-        kill "$child" 2>/dev/null || true
-        for try in {1..50}; do
-            kill -0 "$child" 2>/dev/null || break
-            sleep 0.1
-        done
         kill -KILL "$child" 2>/dev/null || true
         wait "$child" 2>/dev/null || true
     fi
     [[ $(type -t cleanup) != function ]] || cleanup
-    rm -rf -- "$work" "$partial"
+    rm -rf --one-file-system -- "$work" "$partial"
 }
 
 # finish: put $work/result into the place of OUTPUT
@@ -84,10 +79,11 @@ finish() {
     say "made '$output', $(($(stat -c %b "$output") >> 11)) MiB, in $SECONDS s"
 }
 
-# attend COMMAND...: run a command with its output in $work/log; an interruption ends it
+# attend COMMAND...: run a command with its output in $work/log, in mount and pid namespaces of its own: with it
+# end all processes and mounts that it has made, also when the program is interrupted
 attend() {
     local status=0
-    setpriv --pdeathsig TERM "$@" >"$work/log" 2>&1 </dev/null &
+    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc "$@" >"$work/log" 2>&1 </dev/null &
     child=$!
     wait "$child" || status=$?
     child=
@@ -98,7 +94,7 @@ attend() {
 run() {
     attend "$@" || {
         tail -n 30 "$work/log" >&2
-        die "$1 failed; its last lines are above"
+        die "the build failed; its last lines are above"
     }
 }
 
@@ -109,7 +105,8 @@ system() {
     "$images/../../images/debian/sources" "$suite" >"$work/sources"
     [[ ! -s $work/sources ]] || from=("$work/sources")
     say "downloading and unpacking $suite"
-    run mmdebstrap --mode=root --variant=important --format=tar --include="$*" \
+    # mmdebstrap hides its TMPDIR from the scripts of packages.
+    run env TMPDIR="$work" mmdebstrap --mode=root --variant=important --format=tar --include="$*" \
         --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook='rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/resolv.conf' \
