@@ -16,7 +16,8 @@ def names(argument=None):
 
 
 def test_has_every_tool_with_its_page():
-    assert sorted(names()) == sorted(os.listdir(ROOT / 'bin'))
+    files = [path.name for path in (ROOT / 'bin').iterdir() if path.is_file()]
+    assert sorted(names()) == sorted(files)
     pages = {path.name for path in (ROOT / 'man').glob('*.1')}
     assert pages == {f'{name}.1' for name in names()}
 

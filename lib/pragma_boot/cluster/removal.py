@@ -46,7 +46,8 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
             # A host that does not answer may run guests with the cluster's addresses: those stay
             # reserved.
             raise Failure(f"{answer}; cluster '{name}' stays in the ledger, as its machines may "
-                          f"still run ('vc-clean --forget {name}' drops it all the same)")
+                          f"still run ('vc-clean --forget {name}' removes it from the ledger "
+                          'anyway)', answer.status)
     cleared = {uri for uri, answer in answers.items() if not isinstance(answer, Failure)}
     if nodes is None:
         storages = [engines[uri].storage(ledger) for uri in sorted(cleared)]

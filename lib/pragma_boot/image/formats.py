@@ -6,6 +6,7 @@ refused; a new one is one more entry.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import stat
@@ -30,7 +31,8 @@ class Format(NamedTuple):
     """A format of image files: its name, and the ``magic`` bytes that files of it begin with.
 
     A file whose name ends in ``suffix`` must have the format. ``decode`` unpacks it in a confined
-    child of at most ``memory`` bytes of address space; None refuses the format. ``packed`` formats
+    child of at most ``memory`` bytes of address space; None refuses the format. ``module`` is
+    imported before: nobody, as which the child runs, may not be able to read it. ``packed`` formats
     hold a file of another format.
     """
 
@@ -40,13 +42,15 @@ class Format(NamedTuple):
     decode: Decoder | None = None
     memory: int = MEMORY
     packed: bool = False
+    module: str = ''
 
 
 RAW = Format('raw', b'', '.raw', decode.copy)
 QCOW2 = Format('qcow2', qcow2.MAGIC, '.qcow2', qcow2.convert, 2 * MEMORY)
 
 FORMATS = (
-    Format('gzip', b'\x1f\x8b', '.gz', decode.gunzip, packed=True),
+    Format('gzip', b'\x1f\x8b', '.gz', decode.gunzip, packed=True,
+           module='isal.igzip_threaded'),
     Format('xz', b'\xfd7zXZ\0', '.xz', decode.unxz, packed=True),
     Format('zstd', b'\x28\xb5\x2f\xfd', '.zst', decode.unzstd, packed=True),
     # the skippable frame that files of pzstd begin with
@@ -141,6 +145,8 @@ def _decode(format: Format, source: BinaryIO | io.FileIO, target: BinaryIO, maxi
             raise Failure(f"image '{path}' has data after the end of its {format.name}, from byte "
                           f'{trailing.args[0]} on: it was damaged on its way, or appended to'
                           ) from None
+    if format.module:
+        importlib.import_module(format.module)
     child.call(work, f"cannot unpack image '{path}'", {source.fileno(), target.fileno()}, maximum,
                format.memory, follow)
 

@@ -26,10 +26,8 @@ def run(argv: list[str], subject: str, env: dict[str, str] | None = None) -> byt
     """
     done = finish(argv, subject, env)
     if done.returncode:
-        failure = Failure(f'{subject}: {process.last_line(done)}')
-        if done.returncode in (SHORTAGE, INTERRUPTED):
-            failure.status = done.returncode
-        raise failure
+        status = done.returncode if done.returncode in (SHORTAGE, INTERRUPTED) else None
+        raise Failure(f'{subject}: {process.last_line(done)}', status)
     sys.stderr.write(done.stderr.decode(errors='replace'))
     return done.stdout
 

@@ -12,6 +12,11 @@ class Failure(Exception):
 
     status = FAILED
 
+    def __init__(self, message: object, status: int | None = None) -> None:
+        super().__init__(message)
+        if status is not None:
+            self.status = status
+
 
 class Usage(Failure):
     """An option or argument that the tool does not take: exit status 2."""
@@ -27,10 +32,6 @@ class Shortage(Failure):
 
 class Said(Failure):
     """A failure that one of our programs, or a driver, has already reported on stderr."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 def cause(error: OSError) -> str:
