@@ -1,6 +1,5 @@
 """lib/tools.tsv, the one list of tools, and all that must agree with it."""
 import csv
-import os
 import re
 
 import pytest
