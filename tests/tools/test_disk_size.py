@@ -113,7 +113,7 @@ def test_less_in_an_edited_document_is_refused(site, document):
     assert 'disk_size="1G"' in site.fails('vc-inject', input=bad)
     injected = site.run('vc-inject', input=allocated).stdout
     late = injected.replace(b'disk_size="1073741824"', b'disk_size="2147483648"', 1)
-    assert 'disk_size="2147483648", and "1073741824" by the ledger' in site.fails(
+    assert 'disk_size="2147483648", but "1073741824" in the ledger' in site.fails(
         'vc-inject', input=late)
 
 

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from lxml import etree
 
 from lab.images import make_image, pack, use_image
-from lab.nodes import disks
+from lab.nodes import disks, mine
 from lab.site import Site
 
 
@@ -83,6 +84,34 @@ def test_row_35_a_temporary_directory_that_was_moved(site):
     site.conf.write_text(conf)
     moved.rename(site.temp)
     assert site.run('vc-inject', input=document).stdout == document
+
+
+def test_row_37_a_copy_of_a_temporary_directory_is_refused(site):
+    site.document(site.entry, 'vc-boot', 0)
+    copy, conf = site.folder / 'copy', site.conf.read_text()
+    shutil.copytree(site.temp, copy)
+    site.conf.write_text(conf.replace('temporary_directory = temp', 'temporary_directory = copy'))
+    for words in (['vc-clean', site.entry], ['vc-shutdown', site.entry], ['vc-status']):
+        line = site.fails(*words)
+        assert f"'{copy}' is a copy of '{site.temp}'" in line
+        assert f"remove '{copy}/clusters'" in line
+    shutil.rmtree(copy / 'clusters')
+    (copy / 'identity').unlink()
+    document = site.document(site.entry, 'vc-allocate', 0)
+    site.run('vc-clean', site.entry)
+    site.conf.write_text(conf)
+    assert mine(site) == [f'{site.entry}-frontend']
+    ours = etree.fromstring(site.run('vc-status', '--xml', site.entry).stdout).find('cluster')
+    assert ours.get('ledger') != etree.fromstring(document).find('cluster').get('ledger')
+
+
+def test_row_37_a_link_to_a_temporary_directory_is_the_same_one(site):
+    site.document(site.entry, 'vc-allocate', 0)
+    (site.folder / 'link').symlink_to(site.temp)
+    site.conf.write_text(site.conf.read_text().replace('temporary_directory = temp',
+                                                       'temporary_directory = link'))
+    site.run('vc-clean', site.entry)
+    assert site.clusters() == []
 
 
 @pytest.fixture

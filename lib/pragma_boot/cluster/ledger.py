@@ -14,6 +14,7 @@ from ..image import overlay
 from ..system import files, log, names
 from ..system.failure import Failure
 from ..system.lock import exclusive
+from .identity import Identity
 
 LONGEST = 40
 """Characters of a cluster's name, with which domain names and the frontend's FQDN begin."""
@@ -25,15 +26,15 @@ class Ledger:
     def __init__(self, temporary_directory: str) -> None:
         self.root = temporary_directory
         self.clusters = os.path.join(temporary_directory, 'clusters')
-        self._identity_path = os.path.join(temporary_directory, 'identity')
+        self._identity = Identity(temporary_directory)
+        self._identity.refuse_copy()
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the ledger's lock for the block, so that no address is given twice."""
         os.makedirs(self.clusters, exist_ok=True)
         with exclusive(os.path.join(self.root, 'lock')):
-            if not os.path.exists(self._identity_path):
-                files.write(self._identity_path, os.urandom(16).hex().encode() + b'\n')
+            self._identity.make()
             yield
 
     @property
@@ -42,14 +43,10 @@ class Ledger:
 
         Domains, instances and volumes are marked with it. Raises Failure for a damaged file.
         """
-        if not os.path.exists(self._identity_path):
+        if not self._identity.exists():
             with self.changing():
                 pass
-        with open(self._identity_path, encoding='ascii', errors='replace') as file:
-            identity = file.read().strip()
-        if not re.fullmatch('[0-9a-f]{32}', identity):
-            raise Failure(f"'{self._identity_path}' is not the identity of a ledger")
-        return identity
+        return self._identity.read()
 
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Hold the lock of a cluster, on its folder: no other process makes its disks."""
