@@ -90,7 +90,7 @@ demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo 
 	    echo "The demo cluster exists; starting those of its nodes that do not run"; \
 	    $(bin)/vc-start --wait demo; \
 	else \
-	    echo "Booting a frontend and two compute nodes; without KVM, this takes a minute or more"; \
+	    echo "Booting a frontend and two compute nodes; without KVM, this takes a minute"; \
 	    $(bin)/pragma_boot --vcname debian --name demo --num_cpus 4 --key '$(demo_key).pub' --wait >/dev/null; \
 	fi; \
 	$(bin)/vc-status demo

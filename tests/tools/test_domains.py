@@ -97,6 +97,14 @@ MORE = {
               "<target dev='hdc' bus='ide'/></disk>")),
     'pcnet': ('interface', "<model type='pcnet'/>"),
     'model-empty': ('interface', '<model/>'),
+    'link-down': ('interface', "<model type='virtio'/><link state='down'/>"),
+    'disk-slice': ('in disk', ("<source file='calit2-119-222.img.gz'><slices><slice type='storage' "
+                    "offset='512' size='512'/></slices></source>")),
+    'disk-encryption': ('in disk', "<encryption format='luks'/>"),
+    'disk-readonly': ('in disk', '<readonly/>'), 'disk-transient': ('in disk', '<transient/>'),
+    'cdrom-readonly': ('devices', ("<disk type='file' device='cdrom'><target dev='hdc' bus='ide'/>"
+                                   "<readonly/></disk>")),
+    'sev': ('domain', "<launchSecurity type='sev'><policy>0x1</policy></launchSecurity>"),
     'net-transitional': ('interface', "<model type='virtio-transitional'/>"),
     'e1000e': ('interface', "<model type='e1000e'/>"),
     **{f'interface-{kind}': ('interface', f"<interface type='{kind}'>{source}")
@@ -172,6 +180,8 @@ REFUSED = {
     'wwn-bad': 'not valid for libvirt', 'serial-bad': 'not valid for libvirt',
     'large-sectors': 'logical_block_size may be 512', 'vendor-on-ide': 'needs bus scsi, not ide',
     'cdrom': 'has a medium', 'vmxnet3': CARDS, 'pcnet': CARDS,
+    **dict.fromkeys(('link-down', 'disk-slice', 'disk-encryption', 'disk-readonly',
+                     'disk-transient', 'sev'), 'a guest notices and no node has'),
     'hostdev-no-model': 'give it a <model type=',
     'clock-timezone': 'offset may be utc or localtime',
     'clock-absolute': 'offset may be utc or localtime',
@@ -229,7 +239,8 @@ CARRIED = {
     'disk-serial': {'devices/disk/serial': 'DATA1'},
     'wwn-on-ide': {'devices/disk/wwn': '5000c50015ea71aa'},
     'sectors': {'devices/disk/blockio/@physical_block_size': '4096'},
-    'empty-cdrom': {'count(devices/disk)': '1'}, 'empty-floppy': {'count(devices/disk)': '1'},
+    'cdrom-readonly': {'count(devices/disk)': '1'}, 'empty-cdrom': {'count(devices/disk)': '1'},
+    'empty-floppy': {'count(devices/disk)': '1'},
     'cdrom-first': {'count(devices/disk)': '1', BUS: 'ide'},
     'no-model': {'card': 'rtl8139'}, 'model-empty': {'card': 'rtl8139'},
     'net-transitional': {'card': f'{CARD}-transitional'},

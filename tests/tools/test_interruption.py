@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -86,6 +87,26 @@ def test_a_terminated_pragma_boot_removes_its_cluster(quick, delay):
         assert len(mine(quick)) == 3
     else:
         assert mine(quick) == [] and quick.clusters() == [] and mounts(quick) == []
+
+
+def test_a_lost_terminal_removes_the_cluster(quick):
+    """SIGHUP, with nobody to read standard error any more."""
+    terminal, end = os.openpty()
+    hangup = ('import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); '
+              'os.execv(sys.argv[1], sys.argv[1:])')
+    running = subprocess.Popen(
+        [sys.executable, '-c', hangup, ROOT / 'bin' / 'pragma_boot', '--vcname', quick.entry,
+         '--num_cpus', '4', '--key', quick.key], env=quick.environment(), start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=end, stderr=end)
+    os.close(end)
+    while not quick.clusters():
+        assert running.poll() is None
+        time.sleep(0.02)
+    os.close(terminal)
+    running.send_signal(signal.SIGHUP)
+    assert running.wait() == 130
+    assert settled(quick), processes(quick)
+    assert mine(quick) == [] and quick.clusters() == [] and mounts(quick) == []
 
 
 def test_a_signal_after_the_reservation_removes_it(quick):

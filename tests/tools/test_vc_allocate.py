@@ -183,7 +183,8 @@ def test_refuses_wrong_private_networks(site, document, address, netmask):
     (b'', 'has no public key in it'),
     (b'# only a comment\n', 'has no public key in it'),
     (b'-----BEGIN OPENSSH PRIVATE KEY-----\n', 'is a private key: name the public one'),
-    (b'ssh-rsa nonsense\n', 'is not a public key'),
+    (b'ssh-rsa nonsense\n', 'line 1 is not a public key'),
+    (b'@KEY@\n\nnonsense\n', 'line 3 is not a public key'),
     (b'\xff\xfe', 'is not a public key'),
     (b'\xef\xbb\xbf@KEY@', 'is not a public key'),
     (b'@KEY@ a\r@KEY@', 'has control characters in it'),
@@ -242,7 +243,7 @@ def test_row_44_a_certificate(site, document):
     subprocess.run(['ssh-keygen', '-q', '-s', own, '-I', 'x', '-n', 'root', f'{own}.pub'],
                    check=True)
     line = site.fails('vc-allocate', '--num-cpus', 0, '--key', f'{own}-cert.pub', input=document)
-    assert 'is a certificate, which lets nobody in without its authority: ' in line
+    assert 'is a certificate, which lets nobody in unless its CA is trusted: ' in line
     assert line.endswith(f"name the public key, '{own}.pub'")
 
 
@@ -283,7 +284,7 @@ def test_no_key_is_warned_of(site, document):
 
 def test_row_46_names_of_other_nodes(site, document):
     line = site.fails('vc-allocate', '--num-cpus', 0, '--name', 'compute-0', input=document)
-    assert "--name 'compute-0' is no name for a cluster" in line
+    assert "--name 'compute-0' cannot be the name of a cluster" in line
     told = allocate(site, document, '--name', 'frontend', num_cpus=1).stdout
     assert nodes(told)[0].get('fqdn') == 'frontend.local'
 

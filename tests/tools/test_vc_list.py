@@ -57,7 +57,7 @@ def test_the_first_of_two_entries_of_one_name_is_taken(site):
         database.write(f'{site.entry},elsewhere/vc-in.xml\n')
     done = site.run('vc-list', '--path', site.entry)
     assert done.stdout.decode() == f'{site.vc_in}\n'
-    assert f"vcdb.txt:2: entry '{site.entry}' is there twice" in done.stderr.decode()
+    assert f"vcdb.txt:2: duplicate entry '{site.entry}'" in done.stderr.decode()
 
 
 @pytest.mark.parametrize('name, cluster', [

@@ -73,8 +73,8 @@ def test_spread_is_exact_within_limits_and_takes_the_fewest_nodes_that_fit(
 
 
 def test_a_shortage_says_what_is_asked_and_what_is_free():
-    with pytest.raises(Shortage, match='not enough room: 9 CPUs and 5 MiB asked for by 5 nodes, '
-                                       '8 CPUs and 10 MiB free on 2 hosts'):
+    with pytest.raises(Shortage, match='not enough room: 5 nodes need 9 CPUs and 5 MiB, '
+                                       'but 8 CPUs and 10 MiB are free on 2 hosts'):
         allocation.spread((1, 1024), 8, 2, lambda cpus: 1024, hosts([(5, 5 << 10), (3, 5 << 10)]))
 
 

@@ -7,20 +7,23 @@ import pytest
 
 from pragma_boot.system import executable, interruption, process, workers
 
+NUMBERS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
 
 @pytest.fixture(autouse=True)
 def handlers():
     """The handlers of a tool, and those of pytest afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in NUMBERS}
     # A worker of pytest-xdist ignores SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     interruption.prepare()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', NUMBERS)
 def test_held_until_released(number):
     reached = []
     with pytest.raises(KeyboardInterrupt), interruption.held() as release:
@@ -54,11 +57,12 @@ def test_a_thread_holds_nothing():
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_an_ignored_sigint_stays_ignored():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(number):
+    signal.signal(number, signal.SIG_IGN)
     interruption.prepare()
-    os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize('run', [process.run, executable.run])

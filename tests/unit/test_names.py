@@ -98,7 +98,7 @@ def test_a_search_list_is_taken_as_the_guest_takes_it(text):
 
 @pytest.mark.parametrize('name', ['compute-0', 'Compute-12', 'compute-0.example.org', 'localhost'])
 def test_a_name_that_another_node_has(name):
-    with pytest.raises(Failure, match=f'{name}.* is no name for a cluster'):
+    with pytest.raises(Failure, match=f'{name}.* cannot be the name of a cluster'):
         names.checked_cluster(name, '--name')
     assert Ledger('/nonexistent').free_name(name) != name
 

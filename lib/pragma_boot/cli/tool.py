@@ -77,7 +77,8 @@ def _trace() -> None:
 def run(main: Main) -> int:
     """Call ``main(argv, stdin, stdout)``; the exit status of the process.
 
-    SIGTERM ends a tool as Ctrl-C does: every context manager cleans up, the status is 130.
+    SIGTERM and SIGHUP end a tool as Ctrl-C does: every context manager cleans up, the status is
+    130.
     """
     try:
         interruption.prepare()
@@ -105,6 +106,10 @@ def _status(main: Main) -> int:
         _trace()
         subject = f" '{error.filename}'" if error.filename else ''
         log.warn(f'cannot use{subject}: {cause(error)}')
+        return FAILED
+    except MemoryError:
+        _trace()
+        log.warn('not enough memory: raise the limit of this shell (ulimit), or free some')
         return FAILED
     except UnicodeEncodeError as error:
         _trace()

@@ -36,13 +36,14 @@ def entries(base_path: str, complain: Callable[[object], None] = log.warn) -> di
         with open(path, 'rb') as file:
             lines = file.read().splitlines()
     except OSError as error:
-        raise Failure(f"cannot read image database '{path}': {cause(error)}") from None
+        raise Failure(f"cannot read image database '{path}': {cause(error)} (a base_path in "
+                      'site_conf.conf is relative to the folder of that file)') from None
     found: dict[str, str] = {}
     for count, line in enumerate(lines, 1):
         try:
             name, relative = _entry(line)
             if name in found:
-                raise Failure(f"entry '{name}' is there twice")
+                raise Failure(f"duplicate entry '{name}'")
         except Failure as failure:
             complain(f'{path}:{count}: {failure}: the line is skipped')
             continue

@@ -3,7 +3,6 @@ import collections
 import contextlib
 import os
 import signal
-import sys
 
 import sh
 
@@ -108,7 +107,7 @@ class _Call:
 
     @staticmethod
     def _show(line: str) -> None:
-        sys.stderr.write(log.wipe + line)
+        log.write(log.wipe + line)
 
     def wait(self) -> None:
         """Wait until it ends; raises Said where its status is not 0."""
@@ -116,7 +115,9 @@ class _Call:
             self._running.wait()
         except sh.ErrorReturnCode as error:
             status = error.exit_code if error.exit_code in (SHORTAGE, INTERRUPTED) else FAILED
-            message = f"driver '{self._path}' ended with status {error.exit_code}"
+            how = (f'was killed by {signal.Signals(-error.exit_code).name}' if error.exit_code < 0
+                   else f'ended with status {error.exit_code}')
+            message = f"driver '{self._path}' {how}"
             if not self._lines:
                 log.warn(message)
             raise Said(message, status) from None

@@ -59,12 +59,13 @@ def _check(root: etree._Element) -> None:
         raise Failure("it has a <compute><private>, as a compute node's has")
     if len(computes) > MOST_NODES:
         raise Failure(f'it has {len(computes)} compute nodes, more than {MOST_NODES}')
-    seen = {_name(public, 'fqdn')}
+    # Guests and their resolvers do not tell small letters from capitals.
+    seen = {_name(public, 'fqdn').lower()}
     for node in computes:
         name = _name(node, 'name')
-        if name in seen:
-            raise Failure(f"line {node.sourceline}: the name '{name}' is there twice")
-        seen.add(name)
+        if name.lower() in seen:
+            raise Failure(f"line {node.sourceline}: duplicate name '{name}'")
+        seen.add(name.lower())
         if node.get('cpus') and not re.fullmatch('[1-9][0-9]{0,3}', node.get('cpus')):
             raise Failure(f"line {node.sourceline}: cpus={node.get('cpus')!r} of <node> "
                           'is not a number of CPUs')
@@ -163,13 +164,15 @@ def document(vc_in: etree._Element, path: str, entry: str, vc_out: etree._Elemen
         node = _node(element, 'compute', name, name, host, domain(root, 'compute'),
                      compute.get('cpus'))
         _add(node, 'private', compute, netmask=private.get('netmask'), gw=private.get('ip'))
+        for made in node.iter():
+            made.sourceline = compute.sourceline
     dns, key = vc_out.find('network/dns'), text(vc_out.find('key'))
     etree.SubElement(element, 'dns', {name: '' if dns is None else dns.get(name, '')
                                       for name in ('ip', 'search', 'domain')})
     if key:
         etree.SubElement(element, 'key').text = key
     put(root, element)
-    tree.validate(root, 'document', 'the document made of vc-in.xml and vc-out.xml')
+    tree.validate(root, 'document', "the driver's vc-out.xml")
     return root
 
 

@@ -57,12 +57,17 @@ class Taken(NamedTuple):
 def subnet_of(word: str) -> ipaddress.IPv4Network:
     """The private subnet that a user names, such as 10.2.0.0/16; raises Usage."""
     try:
-        subnet = ipaddress.IPv4Network(word)
+        subnet = ipaddress.IPv4Network(word, strict=False)
     except ValueError:
         subnet = None
-    if subnet is None or '/' not in word or not 8 <= subnet.prefixlen <= 30 or not usable(subnet):
+    if subnet is None or '/' not in word or not 8 <= subnet.prefixlen <= 30:
         raise Usage('--private-network must be a subnet of /8 to /30 such as 10.2.0.0/16, '
                     f"not '{word}'")
+    if str(subnet.network_address) != word.partition('/')[0]:
+        raise Usage(f"--private-network '{word}' is an address in a subnet: write '{subnet}'")
+    if not usable(subnet):
+        raise Usage(f"--private-network '{word}' is loopback, link-local, multicast or reserved: "
+                    'use a private one such as 10.2.0.0/16')
     return subnet
 
 

@@ -56,7 +56,11 @@ def _users(ledger: Ledger) -> dict[str, dict[str, int]]:
     """By the name of an image: the clusters that use it, and how many disks of each."""
     users: dict[str, dict[str, int]] = {}
     for name in ledger.names():
-        root = ledger.document(name)
+        try:
+            root = ledger.document(name)
+        except Failure as failure:
+            raise Failure(f"nothing is pruned: what cluster '{name}' uses is not known: {failure} "
+                          f"('vc-clean {name}' removes the cluster)") from None
         if root is None:
             continue
         paths = [image.get('path') for image in root.iterfind('image')]

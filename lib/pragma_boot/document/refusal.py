@@ -22,6 +22,7 @@ SCRIPT = 'runs a script of the host'
 COMMAND = "adds to QEMU's command line"
 IMAGE = 'adds a file to the image'
 MEDIUM = 'has a medium, which nodes do not get: eject it'
+OTHERWISE = 'is something that a guest notices and no node has: remove it'
 
 SERIAL = ('serial', 'parallel', 'console', 'channel')
 OTHER_RANDOM = (".//rng/backend[@model='random'][starts-with(normalize-space(), '/') "
@@ -58,6 +59,10 @@ REFUSED = (
     ('os/acpi/table', FILE), ('.//sysinfo/entry[@file]', FILE),
     (OTHER_RANDOM, FILE),
     ('.//disk/mirror', IMAGE), ('.//backingStore[*]', IMAGE),
+    ('devices/disk/source/slices', OTHERWISE), ('.//disk//encryption', OTHERWISE),
+    ("devices/disk[not(@device) or @device='disk']/readonly", OTHERWISE),
+    ("devices/disk[not(@device) or @device='disk']/transient", OTHERWISE),
+    (".//interface/link[@state='down']", OTHERWISE), ('launchSecurity', OTHERWISE),
     ('bootloader', PROGRAM), ('.//interface/script', SCRIPT), ('.//interface/downscript', SCRIPT),
     ("*[namespace-uri()='http://libvirt.org/schemas/domain/qemu/1.0']", COMMAND),
 )

@@ -208,7 +208,8 @@ def _require_success(done: subprocess.CompletedProcess[bytes], subject: str) -> 
     complaints = [line for line in done.stderr.decode(errors='replace').splitlines()
                   if line.strip() and not BANNER.match(line)]
     if complaints or done.returncode:
-        raise Failure(f'{subject}: debugfs: {complaints[0] if complaints else done.returncode}')
+        raise Failure(f'{subject}: debugfs: '
+                      f'{complaints[0] if complaints else process.last_line(done)}')
 
 
 def _type_of(volume: Confined, path: str, subject: str, mode: str | None = None) -> str | None:

@@ -3,11 +3,10 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 
-from . import interruption, process
+from . import interruption, log, process
 from .failure import INTERRUPTED, SHORTAGE, Failure, cause
 
 _running: set[subprocess.Popen] = set()
@@ -28,7 +27,7 @@ def run(argv: list[str], subject: str, env: dict[str, str] | None = None) -> byt
     if done.returncode:
         status = done.returncode if done.returncode in (SHORTAGE, INTERRUPTED) else None
         raise Failure(f'{subject}: {process.last_line(done)}', status)
-    sys.stderr.write(done.stderr.decode(errors='replace'))
+    log.write(done.stderr.decode(errors='replace'))
     return done.stdout
 
 

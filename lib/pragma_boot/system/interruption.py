@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: both raise KeyboardInterrupt, but not while a child process is started."""
+"""SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, but not while a child process is started."""
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
@@ -9,15 +9,19 @@ _pending = False
 
 
 def prepare() -> None:
-    """Have SIGTERM, and SIGINT unless our caller ignores it, raise KeyboardInterrupt."""
+    """Have SIGTERM, and SIGINT and SIGHUP unless our caller ignores them, raise KeyboardInterrupt.
+
+    SIGHUP comes when a terminal or an ssh session is lost.
+    """
     signal.signal(signal.SIGTERM, _handle)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _handle)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
 
 
 def ignore() -> None:
-    """Ignore both from now on."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    """Ignore all of them from now on."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

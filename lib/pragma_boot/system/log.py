@@ -19,7 +19,21 @@ def warn(message: object) -> None:
     """
     line = ''.join(one if one.isprintable() else one.encode('unicode_escape').decode()
                    for one in ' '.join(str(message).split('\n')))
-    print(f'{wipe}{name}: {line}', file=sys.stderr, flush=True)
+    write(f'{wipe}{name}: {line}\n')
+
+
+def write(text: str) -> None:
+    """Write text on standard error, if it can still be written to.
+
+    A lost terminal neither keeps us from cleaning up nor changes the exit status.
+    """
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = open(os.devnull, 'w', encoding='utf-8')    # noqa: SIM115 - to the end
 
 
 def detail(message: object) -> None:

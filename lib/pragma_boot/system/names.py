@@ -28,8 +28,8 @@ def checked(name: str, what: str) -> str:
 def checked_cluster(name: str, what: str) -> str:
     """``name`` itself, a new cluster's; raises Failure for what no cluster can be called."""
     if OF_NODES.fullmatch(checked(name, what)):
-        raise Failure(f"{what} {name!r} is no name for a cluster: its frontend would have the name "
-                      f"'{name.split('.')[0]}' of another node")
+        raise Failure(f"{what} {name!r} cannot be the name of a cluster: its frontend would be "
+                      f"called '{name.split('.')[0]}', a name that nodes use otherwise")
     return name
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -30,7 +31,10 @@ def run(argv: Sequence[str], subject: str, input: bytes | None = None,
                                      stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         except OSError as error:
-            raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
+            reason = f"cannot run '{argv[0]}': {cause(error)}"
+            # Not the subject's fault: too many open files, too many processes, no memory.
+            ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+            raise Failure(reason if ours else f'{subject}: {reason}') from None
         with child:
             try:
                 release()

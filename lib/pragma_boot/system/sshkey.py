@@ -34,19 +34,23 @@ def read_public(path: str) -> str:
     if len(data) > MAXIMUM_BYTES:
         raise Failure(f"'{path}' is not a public key: it has more than {MAXIMUM_BYTES} bytes")
     lines = [line.removesuffix(b'\r').strip(b' \t') for line in data.split(b'\n')]
-    keys = [_text(line, path) for line in lines if line and not line.startswith(b'#')]
+    keys = {number: _text(line, path) for number, line in enumerate(lines, 1)
+            if line and not line.startswith(b'#')}
     if not keys:
         raise Failure(f"'{path}' has no public key in it")
-    for key in keys:
-        done = process.run(['ssh-keygen', '-l', '-f', '-'], f"'{path}' is not a public key",
+    for number, key in keys.items():
+        done = process.run(['ssh-keygen', '-l', '-f', '-'], f"'{path}'", statuses=None,
                            input=key.encode() + b'\n')
+        if done.returncode:
+            raise Failure(f"'{path}' line {number} is not a public key as authorized_keys has it "
+                          "(ssh-keygen -i converts other formats)")
         if done.stdout.rstrip().endswith(b'-CERT)'):
-            raise Failure(f"'{path}' is a certificate, which lets nobody in without its authority: "
-                          f"name the public key, '{path.removesuffix('-cert.pub')}.pub'"
+            raise Failure(f"'{path}' is a certificate, which lets nobody in unless its CA is "
+                          f"trusted: name the public key, '{path.removesuffix('-cert.pub')}.pub'"
                           if path.endswith('-cert.pub') else
-                          f"'{path}' has a certificate in it, which lets nobody in without its "
-                          'authority: name the public key')
-    return '\n'.join(keys)
+                          f"'{path}' has a certificate in it, which lets nobody in unless its "
+                          'CA is trusted: name the public key')
+    return '\n'.join(keys.values())
 
 
 def given(path: str | None) -> str:
