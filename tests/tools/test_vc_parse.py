@@ -60,7 +60,7 @@ QEMU = 'xmlns:q="http://libvirt.org/schemas/domain/qemu/1.0"'
     (remove('frontend/domain/devices/interface'), 'has 1 network interfaces, not 2'),
     (add('compute/domain/devices', '<interface type="user"/>'), 'has 2 network interfaces, not 1'),
     (remove('compute/domain/devices/disk'), 'has 0 disks, not one'),
-    (put('compute/domain/devices/disk/driver', type='qcow2'), 'must be raw'),
+    (put('compute/domain/devices/disk/driver', type='vmdk'), 'must be raw'),
     (put('compute/domain/devices/disk', type='block'), "not a <disk type='file'"),
     (add('frontend/domain/devices', '<filesystem type="mount"><source dir="/"/><target dir="x"/>'
          '</filesystem>'), 'shares a folder of the host'),
