@@ -14,7 +14,7 @@ from lxml import etree
 
 from ..document import tree
 from ..engine.registry import Engines
-from ..system import executable, log, process
+from ..system import log, process
 from ..system.environment import WITHOUT_HOOKS
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
@@ -49,7 +49,10 @@ class Hooks:
 
     def run(self, moment: str, cluster: str, document: bytes) -> None:
         """Run the hooks of a moment, by their names; never call it with the ledger's lock."""
-        for path in self._of(moment):
+        paths = self._of(moment)
+        if paths:
+            from ..system import executable
+        for path in paths:
             try:
                 done = executable.finish([path], f"hook '{path}'", {
                     **os.environ, MOMENT: moment, CLUSTER: cluster,

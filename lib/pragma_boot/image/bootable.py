@@ -7,7 +7,6 @@ Nothing of an image is run.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import Any, NamedTuple
 
@@ -56,6 +55,7 @@ class Disk(NamedTuple):
 
 def look(disk: Disk) -> Bootable:
     """What an image starts by; raises Failure for one without a partition table."""
+    import json
     done = disk.image.run(['sfdisk', '--json', disk.image.device],
                           f'{disk.subject} has no partition table')
     table = json.loads(done.stdout)['partitiontable']

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from typing import cast
 
@@ -116,6 +115,7 @@ def unxz(source: int, target: int, maximum: int) -> None:
     """
     argv = ['xz', '-dc', '-T0', f'--memlimit-decompress={DICTIONARY}',
             f'--memlimit-mt-decompress={DICTIONARY}']
+    import subprocess
     with child.program(argv, stdin=source, stdout=subprocess.PIPE) as running:
         sparse.copy(cast(Stream, running.stdout), target, maximum)
 
@@ -126,6 +126,7 @@ def unzstd(source: int, target: int, maximum: int) -> None:
     It skips runs of zeros of a gigabyte without a write, so its position is watched.
     """
     argv = ['zstd', '-dcq', '--sparse', f'--memory={DICTIONARY}']
+    import subprocess
     with child.program(argv, stdin=source, stdout=target) as running:
         while running.returncode is None:
             try:

@@ -10,7 +10,6 @@ import importlib
 import io
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -101,6 +100,7 @@ def unpack(path: str, target: BinaryIO, maximum: int, folder: str, type: str = '
     of ``type`` (inside its compression), not whole sectors, or larger than ``maximum`` bytes when
     unpacked. Progress is reported to the descriptor ``meter``.
     """
+    import tempfile
     with open_source(path) as source, contextlib.ExitStack() as stack:
         outer, inner = _formats(source, path, type)
         convert = inner == QCOW2
@@ -167,6 +167,7 @@ def readable(path: str, maximum: int, folder: str,
         _require_size(size, maximum, path)
         yield path, f'the image is raw ({size >> 20} MiB)'
         return
+    import tempfile
     with tempfile.TemporaryFile(dir=folder) as scratch:
         unpack(path, scratch, maximum, folder, type)
         raw = os.fstat(scratch.fileno())
