@@ -107,7 +107,7 @@ TABLES = {
     'overflow': ([(FIRST, entry(0xffffffff, 0xffffffff))], 'lies outside the disk|no partition'),
     'extended that loops': ([(FIRST, entry(2048, 8192, 5)), (START + FIRST, entry(0, 8192, 5)),
                              (START + 510, b'\x55\xaa')], 'partition 1 is extended'),
-    'empty': ([(FIRST, bytes(64))], 'has no partition 1'),
+    'empty': ([(FIRST, bytes(64))], 'has no partition$'),
     'GPT cut off': ([(512, b'EFI PART' + os.urandom(84))], 'partition'),
 }
 
@@ -120,7 +120,7 @@ def test_row_14_wrong_partition_tables(site, name):
 
 @pytest.mark.parametrize('table, reason', [
     ('label: dos\nstart=1MiB, type=5\n', 'partition 1 is extended'),
-    ('label: dos\n2: start=1MiB, type=83\n', 'has no partition 1'),
+    ('label: dos\n2: start=1MiB, type=83\n', 'partition 2 has no file system'),
     ('label: gpt\nstart=1MiB, type=E6D6D379-F507-44C2-A23C-238F2A3DF928\n', 'partition 1'),
 ])
 def test_row_15_partitions_of_other_kinds(site, table, reason):
@@ -166,7 +166,7 @@ def test_row_16_a_file_system_larger_than_its_partition(site):
     done = subprocess.run(['e2fsck', '-fn', f'{path}?offset={START}'], capture_output=True,
                           check=False)
     assert done.returncode == 0
-    refuses(site, pack(path), 'the file system is larger than partition 1')
+    refuses(site, pack(path), 'the file system is larger than its partition')
 
 
 def test_row_17_a_journal_restores_nothing_old(site, tmp_path):
