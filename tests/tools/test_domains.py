@@ -357,6 +357,21 @@ def test_refused_in_one_line(place, name):
             if finding.startswith('FAIL') and reason in finding], told
 
 
+def test_memory_beyond_the_host(site):
+    """Of the compute nodes alone; a host that does not answer may have it."""
+    text = (DATA / 'vc-in.xml').read_text()
+    begin, end = text.split('<compute>')
+    end = re.sub('<memory>.*?</memory>', "<memory unit='TiB'>900</memory>", end)
+    site.vc_in.write_text(f'{begin}<compute>{end}')
+    line = site.fails('vc-parse', site.vc_in)
+    assert re.search(r'line \d+: <memory> of the compute is 943718400 MiB, and the largest host of '
+                     r'the site has \d+ MiB$', line), line
+    conf = site.conf.read_text()
+    site.conf.write_text(re.sub('(?m)^hosts = .*', '', conf)
+                         + 'hosts = qemu+unix:///system?socket=/nowhere\n')
+    site.run('vc-parse', site.vc_in)
+
+
 @pytest.mark.parametrize('name', sorted(CARRIED))
 def test_carried_over(place, name):
     site = place(name)

@@ -13,7 +13,7 @@ from lab import ROOT
 from lab.images import make_image, pack
 from lab.needs import need
 from lab.site import lines
-from pragma_boot.image import guest, system
+from pragma_boot.image import guest, operating_system
 from pragma_boot.system import confinement
 
 RELEASE = b'PRETTY_NAME="Example Linux 1 (first -- one)"\nID=example\nID_LIKE="debian"\n'
@@ -280,8 +280,8 @@ def test_both_readers_say_the_same(empty_site):
     need('guestfish')
     image = stock(empty_site.folder / 'a.raw', size='64M')
     with confinement.opened(str(image)) as opened:
-        fast = system.read(opened.at(1 << 20), 'image')
-    slow = system.read_through_guestfish(str(image), '/dev/sda1', 'image')
+        fast = operating_system.read(opened.at(1 << 20), 'image')
+    slow = operating_system.read_through_guestfish(str(image), '/dev/sda1', 'image')
     assert slow._replace(modules=set().union(*slow.modules.values()), settings='') == \
         fast._replace(modules=set().union(*fast.modules.values()), settings='')
     assert slow.sources == fast.sources == ['NoCloud', 'ConfigDrive', 'None']

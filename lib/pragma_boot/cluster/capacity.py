@@ -7,14 +7,33 @@ from collections.abc import Iterable
 from lxml import etree
 
 from ..document import attachment
-from ..document.tree import domain_name
+from ..document.hardware import exceeds_this_machine, memory
+from ..document.tree import ROLES, domain_name
 from ..engine.protocol import Domain
 from ..engine.registry import Engines, site_uris
-from ..system.failure import Shortage
+from ..system.failure import Failure, Shortage
 from ..system.settings import Settings
 from .allocation import Free
 
 LOOPBACK = '127.0.0.1'
+
+
+def refuse_larger(root: etree._Element, settings: Settings) -> None:
+    """Raise Failure where a role's <memory> is more than any host of the site has.
+
+    The hosts are asked only where this machine has less. One that does not answer may have enough.
+    """
+    for role in ROLES:
+        author = root.find(f'{role}/domain')
+        if author is None or not exceeds_this_machine(author):
+            continue
+        kib = memory(author)
+        answers = Engines(settings).ask(site_uris(settings), lambda engine: engine.capacity())
+        sizes = [0 if isinstance(one, Failure) else one[1] for one in answers.values()]
+        if sizes and min(sizes) > 0 and max(sizes) < kib:
+            line = author.find('memory').sourceline
+            raise Failure(f'line {line}: <memory> of the {role} is {kib >> 10} MiB, '
+                          f'and the largest host of the site has {max(sizes) >> 10} MiB')
 
 
 class Capacity:

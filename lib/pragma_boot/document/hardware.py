@@ -5,6 +5,7 @@ returns the value that libvirt derives.
 """
 from __future__ import annotations
 
+import os
 import re
 
 from lxml import etree
@@ -50,6 +51,11 @@ def memory(author: etree._Element) -> int:
         raise Failure(f"line {element.sourceline}: <memory> is {amount} {unit}, which is not "
                       'between 1 byte and 1 PiB')
     return -(-size // 1024)
+
+
+def exceeds_this_machine(author: etree._Element) -> bool:
+    """Whether the <memory> of a <domain> is more than this machine has; raises Failure."""
+    return memory(author) << 10 > os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 def unit_bytes(unit: str) -> int:

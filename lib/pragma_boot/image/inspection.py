@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from ..system import confinement
 from ..system.failure import Failure
-from . import bootable, formats, guest, root, system
+from . import bootable, formats, guest, operating_system, root
 from .bootable import Bootable
-from .system import System
+from .operating_system import System
 
 GUESTS = ('x86_64', 'i386')
 """Architectures whose guests run on the machines that nodes have."""
@@ -43,9 +43,9 @@ def look(path: str, maximum: int, folder: str) -> Found:
         partition = root.find(raw, path)
         if partition.inject == 'debugfs':
             with confinement.opened(raw) as image:
-                found = system.read(image.at(partition.offset), subject)
+                found = operating_system.read(image.at(partition.offset), subject)
         else:
-            found = system.read_through_guestfish(raw, partition.device, subject)
+            found = operating_system.read_through_guestfish(raw, partition.device, subject)
     _refuse(found, firmware, subject)
     return Found(name if name in ('raw', 'qcow2') else '', found, firmware)
 
