@@ -89,9 +89,9 @@ class Site:
         folder = self.images / name
         if not folder.exists():
             folder.mkdir()
-            name = f'debian.img{packed.suffix}'
-            shutil.copy(packed, folder / name)
-            text = (DEMO / 'vc-in.xml').read_text().replace('debian.img.gz', name)
+            file = f'debian.img{packed.suffix}'
+            shutil.copy(packed, folder / file)
+            text = (DEMO / 'vc-in.xml').read_text().replace('debian.img.gz', file)
             if packed.suffix == '.qcow2':
                 text = text.replace("type='raw'", "type='qcow2'")
             (folder / 'vc-in.xml').write_text(re.sub(

@@ -307,7 +307,7 @@ def test_row_25_domains_that_are_not_ours_count_as_taken(place):
     def free():
         line = place.site.fails('vc-allocate', '--num-cpus', 10_000, status=3,
                                 input=not_allocated(place.document('plain')))
-        return int(re.search('([0-9]+) CPUs and [0-9]+ MiB free on 3 hosts', line)[1])
+        return int(re.search('([0-9]+) CPUs and [0-9]+ MiB are free on 3 hosts', line)[1])
     place.set(cpu_overcommit=100, reserved_cpus=0)
     assert free() == 3 * 100 * os.cpu_count() - 6      # the six nodes of our clusters
     host = place.lab.hosts[1]

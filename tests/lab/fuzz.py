@@ -256,7 +256,7 @@ def partition_reader(site, base):
                 file.seek(offset)
                 file.write(data)
             file.truncate(size)
-        part, _ = record._prepare(str(path), 'disk.raw', rules)
+        part, _ = record._prepare(str(path), 'disk.raw', '', rules)
         streams.write(stdout, f"<partition offset='{part.offset}'/>".encode())
         return 0
     return main, disks(base).map(lambda changes: ((), repr(changes).encode()))

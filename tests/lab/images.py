@@ -126,6 +126,7 @@ def parted(path, script, contents, size='64M'):
             with open(path, 'rb+') as file:
                 file.seek(offset << 20)
                 file.write(part.read_bytes())
+    return path
 
 
 GRUB = '''serial --unit=0 --speed=115200

@@ -140,8 +140,8 @@ USED = {'vc-parse': set(), 'vc-out': set(), 'vc-graph': set(), 'vc-list': set(),
         'vc-allocate': {'socket', 'subprocess'},
         # logging, which concurrent.futures imports, imports traceback.
         'vc-inject': {'concurrent.futures', 'json', 'shutil', 'socket', 'subprocess', 'traceback'},
-        # socket: root's session daemon is asked whether it runs our passt.
-        'vc-boot': {'hashlib', 'socket', 'uuid'}}
+        # Root's session daemon is asked whether it runs our passt, and what libvirt can.
+        'vc-boot': {'hashlib', 'socket', 'subprocess', 'uuid'}}
 """Those that a filter may import to process a small document.
 
 Each also checks the addresses of its document, by ipaddress.

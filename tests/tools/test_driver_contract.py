@@ -177,7 +177,7 @@ def test_a_signal_ends_the_call_and_removes_the_cluster(driver, where, how):
 def test_a_signal_while_an_executable_is_started(wrapped):
     """The executable itself sends it, first of all: it gets SIGTERM and is waited for."""
     driver = wrapped('seed')
-    driver.write('fix_images', 'kill -INT $PPID; exec sleep 600')
+    driver.write('fix_images', 'kill -TERM $PPID; exec sleep 600')
     for _ in range(5):
         assert said(driver.boot(status=130).stderr) == ['pragma_boot: interrupted']
         assert processes(driver.site) == [] and driver.site.clusters() == []

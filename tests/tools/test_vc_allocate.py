@@ -101,7 +101,7 @@ def test_row_26_wrong_numbers_of_cpus(site, document, number):
 
 def test_too_many_cpus(site, document):
     line = site.fails('vc-allocate', '--num-cpus', 100_000, input=document, status=3)
-    assert 'not enough room: 100001 CPUs' in line and 'free' in line
+    assert '50001 nodes need 100001 CPUs' in line and 'free' in line
     assert site.clusters() == []
 
 

@@ -63,9 +63,13 @@ def _of_authors(known: etree._Element, root: etree._Element) -> str:
         if etree.tostring(before, with_tail=False) != etree.tostring(now, with_tail=False):
             old, new = _hardware(before), _hardware(now)
             for path in sorted(old.keys() | new.keys()):
-                if old.get(path) != new.get(path):
-                    return (f'<domain> of the {role} has {path} "{new.get(path, "")}", but '
-                            f'"{old.get(path, "")}" in the ledger')
+                if path not in new:
+                    return f'<domain> of the {role} lacks {path}, which the ledger has'
+                if path not in old:
+                    return f'<domain> of the {role} has {path}, which the ledger has not'
+                if old[path] != new[path]:
+                    return (f'<domain> of the {role} has {path} "{new[path]}", but '
+                            f'"{old[path]}" in the ledger')
     return ''
 
 
