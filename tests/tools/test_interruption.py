@@ -83,10 +83,11 @@ def test_a_terminated_pragma_boot_removes_its_cluster(quick, delay):
     status = running.wait()
     assert status in (0, 130), running.stderr.read()
     assert settled(quick), processes(quick)
-    if status == 0:
+    # The signal may also come when all nodes are started, while pragma_boot shows them.
+    if status == 0 or quick.clusters():
         assert len(mine(quick)) == 3
     else:
-        assert mine(quick) == [] and quick.clusters() == [] and mounts(quick) == []
+        assert mine(quick) == [] and mounts(quick) == []
 
 
 def test_a_lost_terminal_removes_the_cluster(quick):

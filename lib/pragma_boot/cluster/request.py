@@ -5,7 +5,7 @@ from lxml import etree
 
 from ..document import tree
 from ..engine.registry import Engines
-from ..system import log
+from ..system import interruption, log
 from ..system.failure import Failure, Said
 from ..system.settings import Settings
 from . import foreign, kinds, removal
@@ -41,27 +41,31 @@ class Request:
         os.makedirs(self._temp, exist_ok=True)
         self._driver.fix_images(self._vc_in_path, self._temp,
                                 'frontend,compute' if self._kinds.num_cpus else 'frontend')
-        self._begin()
-        vc_out_path = os.path.join(self._ledger.folder(self.name), 'vc-out.xml')
-        try:
-            self._driver.allocate(self._kinds.num_cpus, self._vc_in_path, vc_out_path, self._temp,
-                                  self._key)
-        except BaseException:
-            self._clean_up(vc_out_path)
-            raise
-        try:
-            document, nodes = self._result(vc_in, vc_out_path)
-            self._hooks.tell(ALLOCATED, document)
-            with self._hooks.failing(document):
-                self._driver.boot(nodes, self._temp, vc_out_path, self._settings.number('jobs'))
-        except BaseException as error:
-            if isinstance(error, Failure) and not isinstance(error, Said):
-                # Before what the removal may have to say.
-                log.warn(error)
+        allocated = False
+        with interruption.held() as release:
+            self._begin()
+            vc_out_path = os.path.join(self._ledger.folder(self.name), 'vc-out.xml')
+            try:
+                release()
+                self._driver.allocate(self._kinds.num_cpus, self._vc_in_path, vc_out_path,
+                                      self._temp, self._key)
+                allocated = True
+                document, nodes = self._result(vc_in, vc_out_path)
+                self._hooks.tell(ALLOCATED, document)
+                with self._hooks.failing(document):
+                    self._driver.boot(nodes, self._temp, vc_out_path,
+                                      self._settings.number('jobs'))
+            except BaseException as error:
+                if not allocated:
+                    self._clean_up(vc_out_path)
+                    raise
+                if isinstance(error, Failure) and not isinstance(error, Said):
+                    # Before what the removal may have to say.
+                    log.warn(error)
+                    self._remove()
+                    raise Said(str(error), error.status) from error
                 self._remove()
-                raise Said(str(error), error.status) from error
-            self._remove()
-            raise
+                raise
         return document
 
     def wait(self, document: etree._Element, seconds: int) -> None:
