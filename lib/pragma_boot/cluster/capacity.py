@@ -23,14 +23,16 @@ def refuse_larger(root: etree._Element, settings: Settings) -> None:
 
     The hosts are asked only where this machine has less. One that does not answer may have enough.
     """
-    for role in ROLES:
-        author = root.find(f'{role}/domain')
-        if author is None or not exceeds_this_machine(author):
-            continue
+    authors = {role: author for role in ROLES
+               if (author := root.find(f'{role}/domain')) is not None
+               and exceeds_this_machine(author)}
+    if not authors:
+        return
+    answers = Engines(settings).ask(site_uris(settings), lambda engine: engine.capacity())
+    sizes = [0 if isinstance(one, Failure) else one[1] for one in answers.values()]
+    for role, author in authors.items():
         kib = memory(author)
-        answers = Engines(settings).ask(site_uris(settings), lambda engine: engine.capacity())
-        sizes = [0 if isinstance(one, Failure) else one[1] for one in answers.values()]
-        if sizes and min(sizes) > 0 and max(sizes) < kib:
+        if min(sizes) > 0 and max(sizes) < kib:
             line = author.find('memory').sourceline
             raise Failure(f'line {line}: <memory> of the {role} is {kib >> 10} MiB, '
                           f'and the largest host of the site has {max(sizes) >> 10} MiB')

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
 from collections.abc import Iterator
 
 from lxml import etree
@@ -68,7 +67,7 @@ class Hooks:
                 log.warn(f"hook '{path}' failed: {process.last_line(done)}")
             else:
                 # Standard output is the tool's own document.
-                sys.stderr.write((done.stdout + done.stderr).decode(errors='replace'))
+                log.write((done.stdout + done.stderr).decode(errors='replace'))
 
     def tell(self, moment: str, root: etree._Element) -> None:
         """Run the hooks of a moment with a document."""

@@ -23,9 +23,6 @@ from . import database
 SUFFIX = re.compile(r'(\.(qcow2|img|raw|gz|xz|zst|bz2))*$', re.IGNORECASE)
 VC_IN = 'vc-in.xml'
 
-SEED = 'cloud_init'
-"""The <driver> of images whose nodes have seed disks."""
-
 DRAFT = '.vc-import'
 """The folder in which an entry is made, under the lock of the database."""
 
@@ -37,7 +34,7 @@ LARGE = {'rhel', 'fedora', 'centos'}
 
 
 class Wish(NamedTuple):
-    """What the user asked for: the name of the entry, bytes of memory, CPUs; None or 0: ours."""
+    """The name of the entry, None for the image's; bytes of memory, 0 for ours; and CPUs."""
 
     name: str | None
     memory: int
@@ -62,7 +59,7 @@ def make(image: str, base_path: str, wish: Wish, settings: Settings) -> Done:
                       'another with --base_path')
     if done := _existing(image, base, name):
         return done
-    found = inspection.look(image, settings.size('image_max_size'), inspection.temporary_folder())
+    found = inspection.look(image, settings.size('image_max_size'), formats.temporary_folder())
     with lock.on_folder(base, fcntl.LOCK_EX):
         if done := _existing(image, base, name):
             return done
@@ -144,9 +141,9 @@ def _entry(name: str, file: str, image: str, wish: Wish, found: Found) -> entry.
         driver = 'debian' if system.release.get('ID') == 'debian' else profile.FALLBACK
         memory = LITTLE
     else:
-        driver, memory = SEED, MUCH if system.family & LARGE else MEMORY
+        driver, memory = profile.SEED, MUCH if system.family & LARGE else MEMORY
     return entry.Entry(name, driver, file, found.format, -(-wish.memory >> 20) or memory,
-                       wish.cpus or 1, not found.firmware.bios,
+                       wish.cpus, not found.firmware.bios,
                        f'{system.name}, from {os.path.basename(image)} by vc-import')
 
 

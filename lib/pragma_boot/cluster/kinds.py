@@ -71,7 +71,7 @@ def asked(options: Mapping[str, str | None], total: str) -> Wanted:
         raise Usage(f"{total} or {NODES} is needed: try '{total} 4'")
     return Wanted(num_cpus, nodes,
                   _memory(*words[MEMORY]) if MEMORY in words else 0,
-                  Size(_cpus(*words[CPUS]) if CPUS in words else 0,
+                  Size(cpus(*words[CPUS]) if CPUS in words else 0,
                        _memory(*words[SIZE]) if SIZE in words else 0))
 
 
@@ -120,7 +120,8 @@ def _nodes(what: str, text: str) -> tuple[Size, ...]:
     return tuple(nodes)
 
 
-def _cpus(what: str, text: str) -> int:
+def cpus(what: str, text: str) -> int:
+    """The number of a node's CPUs in an option or variable ``what``; raises Usage."""
     count = names.number(text, what, MOST_CPUS)
     if not count:
         raise Usage(f'{what} must be at least 1')

@@ -163,17 +163,15 @@ def _add_interfaces(domain: etree._Element, author: etree._Element, node: etree.
         slot = f'{FIRST_SLOT + index:#x}'
         joined = attachment.of(interface)
         element = joined.passt()
-        if element is not None and not has_passt():
-            element = None
-        if element is None and joined.backend():
+        if element is None or not has_passt():
+            element = None if joined.backend() else joined.element()
+        if element is None:
             network = interface.get('network')
             bus = 'pcie.0' if machine == 'q35' else 'pci.0'
             device = (f'{CARDS[model]},netdev={network},id=net-{network},'
                       f"mac={interface.get('mac')},bus={bus},addr={slot}")
             arguments += ['-netdev', joined.backend(), '-device', device]
             continue
-        if element is None:
-            element = joined.element()
         element.insert(0, etree.Element('mac', address=interface.get('mac')))
         etree.SubElement(element, 'model', type=model)
         etree.SubElement(element, 'address', type='pci', domain='0x0000', bus='0x00', slot=slot,

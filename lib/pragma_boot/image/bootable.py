@@ -18,10 +18,7 @@ from ..system import confinement
 from ..system.confinement import Confined
 from ..system.failure import Failure
 from .formats import SECTOR
-
-ESP = ('c12a7328-f81f-11d2-ba4b-00a0c93ec93b', 'ef')
-BIOS_BOOT = '21686148-6449-6e6f-744e-656564454649'
-"""Types of partitions in a GPT and, for the first, in a DOS table."""
+from .table import BIOS_BOOT, ESP
 
 CODE_BYTES = 440
 SIGNATURE = b'\x55\xaa'

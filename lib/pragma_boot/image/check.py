@@ -37,12 +37,10 @@ def check(path: str, settings: Settings, folder: str) -> Checklist:
     A packed image is unpacked in ``folder``.
     """
     checklist = Checklist()
-    is_xml = _is_xml(path)
     images: Images = {Image(path, Author('', '')): {}}
-    if is_xml:
-        images = _check_vc_in(path, settings, checklist)
-    # Where there are images, the vc-in.xml is valid.
-    seeded = is_xml and bool(images) and _is_seeded(path)
+    seeded = False
+    if _is_xml(path):
+        images, seeded = _check_vc_in(path, settings, checklist)
     for image, domains in images.items():
         _check_image(image, domains, settings.size('image_max_size'), folder, checklist, seeded)
     return checklist
@@ -55,12 +53,8 @@ def _is_xml(path: str) -> bool:
     return path.endswith('.xml') or head.startswith(b'<')
 
 
-def _is_seeded(path: str) -> bool:
-    return tree.text(tree.read_file(path, 'vc-in').find('driver')) == profile.SEED
-
-
-def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> Images:
-    """Check a vc-in.xml; its images."""
+def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> tuple[Images, bool]:
+    """Check a vc-in.xml; its images, and whether nodes have seed disks."""
     roots: list[etree._Element] = []
     images: Images = {}
 
@@ -77,7 +71,7 @@ def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> Images:
     valid = Requirement('the vc-in.xml is well-formed and valid', parse, EDIT)
     if not checklist.run('', [valid], None):
         checklist.skip('', ['all other requirements'])
-        return images
+        return images, False
     checklist.run('', [Requirement('the guest profile', driver, vital=False)], None)
     network = Requirement('the private network', lambda vc: subnet.check(vc, settings),
                           EDIT, vital=False)
@@ -96,7 +90,7 @@ def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> Images:
             images.setdefault(image, {})[role] = permit.permitted(domain)
         else:
             checklist.skip(role, ['the content of its image'])
-    return images
+    return images, tree.text(roots[0].find('driver')) == profile.SEED
 
 
 def _devices(domains: Iterable[etree._Element]) -> tuple[list[str], list[str]]:

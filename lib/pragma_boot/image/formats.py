@@ -151,6 +151,11 @@ def _decode(format: Format, source: BinaryIO | io.FileIO, target: BinaryIO, maxi
                format.memory, follow)
 
 
+def temporary_folder() -> str:
+    """Where images are unpacked to be looked into: TMPDIR, or /var/tmp, which is on a disk."""
+    return os.environ.get('TMPDIR') or '/var/tmp'
+
+
 @contextlib.contextmanager
 def readable(path: str, maximum: int, folder: str,
              type: str = '') -> Iterator[tuple[str, str]]:

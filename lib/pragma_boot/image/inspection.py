@@ -1,7 +1,6 @@
 """Look into a stock image: whether it can be a node, and what its vc-in.xml must ask for."""
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 from ..system import confinement
@@ -77,8 +76,3 @@ def _refuse(found: System, firmware: Bootable, subject: str) -> None:
         raise Failure(f"{subject}: its cloud-init looks for settings in "
                       f"{', '.join(found.sources)} only: take the image for generic clouds, or add "
                       f'{SEED} to datasource_list in /etc/cloud/cloud.cfg.d')
-
-
-def temporary_folder() -> str:
-    """Where images are unpacked to be looked into: TMPDIR, or /var/tmp, which is on a disk."""
-    return os.environ.get('TMPDIR') or '/var/tmp'

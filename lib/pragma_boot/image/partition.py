@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from ..document import rules
 from ..system import confinement, debugfs, process
 from ..system.confinement import Confined
 from ..system.failure import Failure
@@ -16,10 +17,10 @@ from ..system.failure import Failure
 INSPECTED = ('LVM2_member', 'btrfs')
 """Signatures of partitions in which the root file system is a volume, which libguestfs finds."""
 
-NAME = re.compile('[1-9][0-9]{0,2}'
-                  r'|/dev/[\w+.-]+/[\w+.-]+|btrfsvol:/dev/sda[0-9]+/[\w@+./-]+', re.ASCII)
+NAME = re.compile(rules.PARTITION.pattern, re.ASCII)
 """The root partition in <partition> and <image partition=>: its number, or the volume as libguestfs
 names it."""
+
 
 class Partition(NamedTuple):
     """The root partition of an image: offset and length in bytes, and its file system.

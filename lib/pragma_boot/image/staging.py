@@ -33,11 +33,10 @@ REMAKE = 'remove it and run vc-stage again'
 def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> list[etree._Element]:
     """The <image> of each role that has to be staged; raises Failure.
 
-    The name of a record depends on the source file as it is now, on what the author
-    says of it and on the profile, so a record
-    that exists is up to date. One whose raw file was removed or changed is made again. A role
-    whose nodes have disks keeps its image, whatever became of the source: the disks are overlays
-    on it.
+    The name of a record depends on the source file as it is now, on what the author says of it and
+    on the profile, so a record that exists is up to date. One whose raw file was removed or changed
+    is made again. A role whose nodes have disks keeps its image, whatever became of the source: the
+    disks are overlays on it.
     """
     roles = [role for role in roles if not (_users(root, role) and _is_unchanged(root, role))]
     if not roles:

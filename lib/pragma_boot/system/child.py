@@ -108,7 +108,7 @@ def _work(work: Callable[[], object], descriptors: Collection[int], stderr: int,
     """Give up rights, and call ``work``, in a child: exit with FAILED for a Failure."""
     status = CRASHED
     try:
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for each in interruption.NUMBERS:
             signal.signal(each, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)
         for standard, open_one in enumerate((null, null, stderr)):

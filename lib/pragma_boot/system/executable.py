@@ -12,7 +12,6 @@ from .failure import INTERRUPTED, SHORTAGE, Failure, cause
 _running: set[subprocess.Popen] = set()
 _terminated = False
 
-
 GRACE_SECONDS = 5
 """The time to end after SIGTERM that a program with a time limit has."""
 

@@ -20,8 +20,6 @@ LETTERS = 'abcdefghijklmnopqrst'
 ENVIRONMENT = {'LIBGUESTFS_BACKEND': 'direct', 'LIBGUESTFS_BACKEND_SETTINGS': 'force_tcg'}
 """libguestfs without libvirt, and without KVM, which may be present and not work."""
 
-MARK = '--'
-
 Disk = tuple[str, str, str, Sequence[Secret], str]
 """The path of a disk, its file system's name where it is the first disk of an appliance, a scratch
 folder, the files for it, and the subject of messages."""
@@ -33,10 +31,7 @@ def inspect(path: str, subject: str) -> tuple[dict[str, str], list[str]]:
     Devices are named as libguestfs names them: /dev/sda1, /dev/VG/LV, btrfsvol:/dev/sda1/SUBVOLUME.
     Raises Failure.
     """
-    done = _run_on(path, ['run', 'list-filesystems', f'echo {MARK}', '-inspect-os'])
-    listed, mark, roots = done.stdout.decode(errors='replace').partition(f'{MARK}\n')
-    if done.returncode or not mark:
-        raise Failure(f'{subject}: libguestfs: {process.last_line(done)}')
+    listed, roots = _answers(path, ['run'], ['list-filesystems', '-inspect-os'], subject)
     pairs = (line.rpartition(': ') for line in listed.splitlines())
     return {device: kind for device, _, kind in pairs if device}, roots.splitlines()
 
@@ -70,9 +65,14 @@ def ask(path: str, device: str, commands: Sequence[str], subject: str) -> list[s
     It is mounted read-only in an appliance. A command that begins with '-' may fail. Raises
     Failure.
     """
+    return _answers(path, ['run', f'mount-ro {device} /'], commands, subject)
+
+
+def _answers(path: str, before: Sequence[str], commands: Sequence[str], subject: str) -> list[str]:
+    """What guestfish prints for each of ``commands``, after the commands ``before``."""
     # A random mark, which no file of the image can have.
     mark = os.urandom(16).hex()
-    script = ['run', f'mount-ro {device} /']
+    script = [*before]
     for command in commands:
         script += [command, f'echo {mark}']
     done = _run_on(path, script)

@@ -4,6 +4,8 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+NUMBERS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
 _holds = 0
 _pending = False
 
@@ -21,7 +23,7 @@ def prepare() -> None:
 
 def ignore() -> None:
     """Ignore all of them from now on."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -29,7 +29,7 @@ def checked_cluster(name: str, what: str) -> str:
     """``name`` itself, a new cluster's; raises Failure for what no cluster can be called."""
     if OF_NODES.fullmatch(checked(name, what)):
         raise Failure(f"{what} {name!r} cannot be the name of a cluster: its frontend would be "
-                      f"called '{name.split('.')[0]}', a name that nodes use otherwise")
+                      f"called '{name.split('.')[0]}', which is reserved")
     return name
 
 
