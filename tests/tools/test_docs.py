@@ -14,7 +14,7 @@ from lab.images import make_image, pack
 from lab.needs import need, need_fuse
 from lab.nodes import without_dependency
 from lab.site import Site, lines
-from pragma_boot.document import permit, refusal
+from pragma_boot.document import difference, permit, refusal
 from pragma_boot.engine import registry
 from pragma_boot.system import settings
 
@@ -228,6 +228,12 @@ def refused():
         yield item(reason, [shown(where) for where, why in refusal.REFUSED if why == reason])
 
 
+def different():
+    """The items of what nodes have otherwise, by what they have instead."""
+    for reason in dict.fromkeys(reason for _, reason in difference.DIFFERENT):
+        yield item(reason, [shown(where) for where, why in difference.DIFFERENT if why == reason])
+
+
 def shown(where):
     """An XPath as the page shows it: serial@type=file|dev for [@type='file' or @type='dev']."""
     types = re.search(r"\[(@type='[^]]*)\]$", where)
@@ -236,10 +242,10 @@ def shown(where):
     return where.removeprefix('.//')
 
 
-@pytest.mark.parametrize('table', [allowed, refused])
+@pytest.mark.parametrize('table', [allowed, refused, different])
 def test_the_page_has_the_codes_table(table):
     text = PAGE.read_text(encoding='utf-8')
-    module = {allowed: 'permit', refused: 'refusal'}[table]
+    module = {allowed: 'permit', refused: 'refusal', different: 'difference'}[table]
     begin = (f'.\\" table of lib/pragma_boot/document/{module}.py: {table.__name__}\n'
              '.Bl -tag -width Ds\n')
     assert begin in text

@@ -11,6 +11,7 @@ import pytest
 from lxml import etree
 
 from lab import DATA
+from pragma_boot.document import difference
 from pragma_boot.engine import session
 
 ROWS = {row[0]: row[1:3] for row in (line.split('\t') for line in
@@ -337,8 +338,9 @@ def put(text, where, fragment):
 @pytest.fixture
 def place(site):
     """Put a row into the site's vc-in.xml."""
-    def put_in(name):
-        where, fragment = {**ROWS, **MORE}[name]
+    def put_in(name, fragment=None):
+        """Put in a row, or a fragment where the first argument says."""
+        where, fragment = (name, fragment) if fragment else {**ROWS, **MORE}[name]
         text = put((DATA / 'vc-in.xml').read_text(), where, fragment)
         site.vc_in.write_text(re.sub("<wait type='clock' value='300'/>", '', text))
         etree.parse(site.vc_in)
@@ -358,7 +360,7 @@ def test_refused_in_one_line(place, name):
 
 
 def test_memory_beyond_the_host(site):
-    """Of the compute nodes alone; a host that does not answer may have it."""
+    """Of the compute nodes alone; vc-check repeats it. A host that does not answer may have it."""
     text = (DATA / 'vc-in.xml').read_text()
     begin, end = text.split('<compute>')
     end = re.sub('<memory>.*?</memory>', "<memory unit='TiB'>900</memory>", end)
@@ -366,6 +368,9 @@ def test_memory_beyond_the_host(site):
     line = site.fails('vc-parse', site.vc_in)
     assert re.search(r'line \d+: <memory> of the compute is 943718400 MiB, and the largest host of '
                      r'the site has \d+ MiB$', line), line
+    reason = line[line.index('line '):]
+    checked = site.run('vc-check', site.vc_in, status=1).stdout.decode()
+    assert f'FAIL  {reason}: change it' in checked
     conf = site.conf.read_text()
     site.conf.write_text(re.sub('(?m)^hosts = .*', '', conf)
                          + 'hosts = qemu+unix:///system?socket=/nowhere\n')
@@ -420,6 +425,78 @@ def test_what_libvirt_does_not_know_is_named_with_its_own_line(place, name):
                     for line, role in zip(here, ('frontend', 'compute'), strict=True)]
     checked = site.run('vc-check', site.vc_in, status=1).stdout.decode()
     assert f'line {here[0]}: {element}' in checked
+
+
+NOTICED = {
+    'cpu-model': ('domain', "<cpu mode='custom' match='exact'><model>Nehalem</model></cpu>"),
+    'cpu-vendor': ('domain', "<cpu><vendor>AMD</vendor></cpu>"),
+    'cpu-topology': ('domain', ("<cpu mode='host-model'><topology sockets='2' cores='1' "
+                               "threads='1'/></cpu>")),
+    'cpu-feature': ('domain', "<cpu><feature policy='disable' name='vmx'/></cpu>"),
+    'cpu-numa': ('domain', ("<cpu mode='host-model'><numa><cell id='0' cpus='0' memory='524288'/>"
+                           "</numa></cpu>")),
+    'vcpu-current': ('domain', "<vcpu current='1'>4</vcpu>"),
+    'vcpus': ('domain', "<vcpus><vcpu id='1' enabled='no' hotpluggable='yes'/></vcpus>"),
+    'maximum-memory': ('domain', "<maxMemory slots='2'>8388608</maxMemory>"),
+    'memory-device': ('devices', ("<memory model='dimm'><target><size>524288</size><node>0</node>"
+                                 "</target></memory>")),
+    'clock-adjusted': ('domain', "<clock offset='utc' adjustment='3600'/>"),
+    'mtu': ('interface', "<model type='virtio'/><mtu size='9000'/>"),
+    'vlan': ('interface', "<model type='virtio'/><vlan><tag id='42'/></vlan>"),
+    'watchdog': ('devices', "<watchdog model='i6300esb' action='reset'/>"),
+    'iommu': ('devices', "<iommu model='intel'/>"),
+    'tpm': ('devices', "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"),
+    'panic': ('devices', "<panic model='isa'/>"),
+    'geometry': ('in disk', "<geometry cyls='16383' heads='16' secs='63' trans='lba'/>"),
+    'smbios': ('os', "<os><type>hvm</type><smbios mode='host'/></os>"),
+    'sysinfo': ('domain', ("<sysinfo type='smbios'><system><entry name='serial'>1</entry></system>"
+                          "</sysinfo>")),
+    'other-channel': ('devices', ("<channel type='pty'><target type='virtio' name='org.x.0'/>"
+                                 "</channel>")),
+    'misspelt': ('in disk', "<serial lenght='3'>DATA1</serial>"),
+}
+"""What a guest may notice, and a misspelt attribute: dropped with a warning."""
+
+ORDINARY = {
+    'cpu-host': ('domain', "<cpu mode='host-passthrough' check='none' migratable='on'/>"),
+    'vcpu-all': ('domain', "<vcpu placement='static' current='2'>2</vcpu>"),
+    'clock-reset': ('domain', ("<clock offset='utc' adjustment='reset'><timer name='hpet' "
+                              "present='no'/></clock>")),
+    'watchdog-of-q35': ('devices', "<watchdog model='itco' action='reset'/>"),
+    'smbios-emulated': ('os', "<os><type>hvm</type><smbios mode='emulate'/></os>"),
+}
+"""Neighbours of NOTICED that virt-install writes, or that change nothing: no warning."""
+
+
+@pytest.mark.parametrize('name', sorted(NOTICED))
+def test_what_a_guest_may_notice_is_named_when_it_is_dropped(place, name):
+    where, fragment = NOTICED[name]
+    site = place(where, fragment)
+    warnings = site.run('vc-parse', site.vc_in).stderr.decode().splitlines()
+    assert len(warnings) == 2, warnings
+    for line, role in zip(warnings, ('frontend', 'compute'), strict=True):
+        assert re.search(rf'line \d+: <[^>]*> of the {role} is dropped: \w', line), line
+        number = int(re.search(r'line (\d+): <(\w+)', line)[1])
+        assert f"<{re.search(': <([a-zA-Z]+)', line)[1]}" in (
+            site.vc_in.read_text().splitlines()[number - 1]), line
+    checked = site.run('vc-check', site.vc_in, status=1).stdout.decode()
+    message = re.search(r'line \d+: .*?>', warnings[0])[0]
+    assert message in checked and not re.search(f'FAIL.*{re.escape(message)}', checked), checked
+
+
+@pytest.mark.parametrize('name', sorted(ORDINARY))
+def test_ordinary_parts_cause_no_warning(place, name):
+    site = place(*ORDINARY[name])
+    assert site.run('vc-parse', site.vc_in).stderr == b''
+
+
+def test_every_difference_is_tried():
+    document = etree.fromstring('<vc/>')
+    for where, fragment in NOTICED.values():
+        text = put((DATA / 'vc-in.xml').read_text(), where, fragment)
+        document.append(etree.fromstring(text.encode()).find('frontend/domain'))
+    for where, _ in difference.DIFFERENT:
+        assert any(domain.xpath(where) for domain in document), where
 
 
 @pytest.mark.parametrize('name, tag', [('serial-bad', '<serial>'), ('wwn-bad', '<wwn>'),

@@ -13,7 +13,7 @@ from lab import ROOT
 from lab.images import make_image, pack
 from lab.needs import need
 from lab.site import lines
-from pragma_boot.image import guest, operating_system
+from pragma_boot.image import guest, operating_system, services
 from pragma_boot.system import confinement
 
 RELEASE = b'PRETTY_NAME="Example Linux 1 (first -- one)"\nID=example\nID_LIKE="debian"\n'
@@ -30,7 +30,9 @@ def program(machine=62):
 
 FILES = {'usr/lib/os-release': RELEASE, 'usr/bin/env': program(), 'usr/bin/cloud-init': b'#!\n',
          'etc/cloud/cloud.cfg.d/90_dpkg.cfg': CONFIG, 'usr/lib/modules/6.1.0/modules.dep': DEP,
-         'etc/systemd/system/multi-user.target.wants/x': b''}
+         'etc/systemd/system/multi-user.target.wants/x': b'',
+         **{f'usr/bin/{name}': b'#!\n' for name in
+            (*services.PACKAGES, *services.FRONTEND, 'hostname', 'netplan')}}
 PART = {'usr/local/sbin/pragma-guest': b'#!\n',
         **{f'etc/systemd/system/{name}': b'' for name in guest.UNITS}}
 
@@ -226,6 +228,16 @@ def test_what_is_no_disk_is_refused(empty_site):
     for other in (empty_site.folder, empty_site.folder / 'not there', '/dev/null'):
         assert 'image' in empty_site.fails('vc-import', other)
     assert tree_of(empty_site) == {}
+
+
+@pytest.mark.parametrize('changes, doubt', [
+    ({'usr/bin/nft': None}, 'there is no nft, which a frontend runs: install nftables'),
+    ({'usr/bin/python3': None}, 'the guest part runs python3, and the image has no such command'),
+    ({'usr/bin/netplan': None}, 'there is no network service that cloud-init could configure')])
+def test_what_an_image_may_lack_is_a_warning(empty_site, changes, doubt):
+    image = stock(empty_site.folder / 'example-1.raw', changes)
+    warning, = lines(empty_site.run('vc-import', image).stderr)
+    assert warning.startswith(f'vc-import: the image may not become a node: {doubt}'), warning
 
 
 def test_a_later_file_of_the_configuration_wins(empty_site):

@@ -8,6 +8,7 @@ from lxml import etree
 
 from ..document import attachment
 from ..document.hardware import exceeds_this_machine, memory
+from ..document.requirement import Requirement
 from ..document.tree import ROLES, domain_name
 from ..engine.protocol import Domain
 from ..engine.registry import Engines, site_uris
@@ -36,6 +37,14 @@ def refuse_larger(root: etree._Element, settings: Settings) -> None:
             line = author.find('memory').sourceline
             raise Failure(f'line {line}: <memory> of the {role} is {kib >> 10} MiB, '
                           f'and the largest host of the site has {max(sizes) >> 10} MiB')
+
+
+def requirement(settings: Settings) -> Requirement:
+    """That no role of a vc-in.xml has more <memory> than the largest host, for vc-check."""
+    def look(root: etree._Element) -> str:
+        refuse_larger(root, settings)
+        return 'a host of the site has the memory'
+    return Requirement('memory of the hosts', look, 'change it in the vc-in.xml', vital=False)
 
 
 class Capacity:

@@ -4,6 +4,8 @@ from __future__ import annotations
 import copy
 import functools
 import os
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -30,24 +32,33 @@ def installed() -> bool:
 
 
 @functools.cache
-def _names() -> frozenset[str]:
-    """The names of all elements that the schema knows."""
-    found, files, seen = set(), [PATH], set()
+def _names() -> Mapping[str, frozenset[str]]:
+    """The names of all elements and of all attributes that the schema knows."""
+    found: dict[str, set[str]] = {'element': {CAPACITY}, 'attribute': set()}
+    files, seen = [PATH], set()
     while files:
         path = files.pop()
         if path in seen or not os.path.exists(path):
             continue
         seen.add(path)
-        for element in etree.parse(path).iter(f'{RNG}element', f'{RNG}include', f'{RNG}name'):
-            if element.tag == f'{RNG}include':
-                files.append(os.path.join(os.path.dirname(path), element.get('href')))
+        for pattern in etree.parse(path).iter(*(f'{RNG}{kind}' for kind in (*found, 'include'))):
+            if pattern.tag == f'{RNG}include':
+                files.append(os.path.join(os.path.dirname(path), pattern.get('href')))
             else:
-                found.add(element.get('name') or element.text)
-    return frozenset(name for name in {*found, CAPACITY} if name)
+                names = [pattern.get('name'), *(name.text for name in pattern.iter(f'{RNG}name'))]
+                found[etree.QName(pattern).localname] |= {name for name in names if name}
+    return {kind: frozenset(names) for kind, names in found.items()}
 
 
-def unknown(author: etree._Element) -> list[etree._Element]:
-    """The outermost elements of a <domain> whose names the schema does not know.
+class Unknown(NamedTuple):
+    """An element or attribute of an author's that the schema does not know."""
+
+    line: int
+    text: str
+
+
+def unknown(author: etree._Element) -> list[Unknown]:
+    """The attributes, and the outermost elements, whose names the schema knows nowhere.
 
     Those below <metadata> are the author's own.
     """
@@ -57,9 +68,12 @@ def unknown(author: etree._Element) -> list[etree._Element]:
     for child in author.iterchildren(etree.Element):
         name = etree.QName(child)
         foreign = name.namespace and NAMESPACES not in name.namespace
-        if foreign or name.localname not in _names():
-            found.append(child)
+        if foreign or name.localname not in _names()['element']:
+            found.append(Unknown(child.sourceline, f'<{name.localname}>'))
         elif name.localname != METADATA:
+            found += [Unknown(child.sourceline, f'<{name.localname} {attribute}=>')
+                      for attribute in map(str, child.attrib)
+                      if attribute not in _names()['attribute']]
             found += unknown(child)
     return found
 

@@ -10,7 +10,7 @@ from lxml import etree
 
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
-from . import disksize, hardware, libvirt_schema, permit, refusal, subnet
+from . import difference, disksize, hardware, libvirt_schema, permit, refusal, subnet
 from .requirement import Doubt, Requirement, insist
 from .tree import ROLES, put
 
@@ -44,12 +44,15 @@ def resolve(root: etree._Element, base: str, path: str, settings: Settings,
     return root
 
 
-def unknown(root: etree._Element) -> list[str]:
-    """A message for each element of the authors' <domain>s that libvirt does not know."""
-    return [f'line {element.sourceline}: {_unknown(element)} of the {role} is dropped: '
-            'libvirt does not know it'
-            for role in ROLES for author in root.findall(f'{role}/domain')
-            for element in libvirt_schema.unknown(author)]
+def warnings(root: etree._Element) -> list[str]:
+    """A message for each part of the authors' <domain>s that is missed when it is dropped.
+
+    libvirt does not know it, as it is misspelt, or a guest may notice that it is not there.
+    """
+    return [message for role in ROLES for author in root.findall(f'{role}/domain')
+            for message in (*(f'line {one.line}: {one.text} of the {role} is dropped: libvirt does '
+                              'not know it' for one in libvirt_schema.unknown(author)),
+                            *difference.found(author, role))]
 
 
 def dropped(root: etree._Element, roles: Collection[str] = ROLES) -> list[str]:
@@ -57,10 +60,6 @@ def dropped(root: etree._Element, roles: Collection[str] = ROLES) -> list[str]:
     return [f"not carried over from the {role}'s <domain>: {path}"
             for role in roles for author in root.findall(f'{role}/domain')
             for path in permit.dropped(author)]
-
-
-def _unknown(element: etree._Element) -> str:
-    return f'<{etree.QName(element).localname}>'
 
 
 class Author(NamedTuple):
@@ -148,6 +147,12 @@ def _hardware(author: Author) -> str:
     return 'a node can have the hardware of the domain'
 
 
+def _differences(author: Author) -> str:
+    if messages := difference.found(author.domain, author.role):
+        raise Doubt('; '.join(messages))
+    return 'nothing that a guest may notice is dropped'
+
+
 def _size(author: Author) -> str:
     disksize.asked(author.domain)
     mib, cpus = hardware.memory(author.domain) >> 10, hardware.cpus(author.domain)
@@ -162,8 +167,7 @@ def _valid(author: Author) -> str:
     if not libvirt_schema.installed():
         return 'the domain is not checked by libvirt, which is not installed'
     libvirt_schema.check(permit.permitted(author.domain))
-    unknown = [f'line {element.sourceline}: {_unknown(element)}'
-               for element in libvirt_schema.unknown(author.domain)]
+    unknown = [f'line {one.line}: {one.text}' for one in libvirt_schema.unknown(author.domain)]
     return ('what is carried over of the domain is valid for libvirt'
             + (f"; dropped, as libvirt does not know it: {', '.join(unknown)}" if unknown else ''))
 
@@ -178,5 +182,7 @@ REQUIREMENTS = (
     Requirement('its image is there', _image),
     Requirement('a node can have the hardware of the domain', _hardware),
     Requirement('the domain is valid for libvirt', _valid, vital=False),
+    Requirement('what a guest may notice', _differences,
+                'remove it if the guest works without it (vc-in.xml(5))', vital=False),
 )
 """What each role's <domain> must be; their subject is an Author."""

@@ -1,7 +1,7 @@
 """The checks of vc-check: an image, or a vc-in.xml with the images that it names."""
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lxml import etree
@@ -31,16 +31,18 @@ Images = dict[Image, dict[str, etree._Element]]
 """The permitted <domain>s of the roles that use an image: {image: {role: <domain>}}."""
 
 
-def check(path: str, settings: Settings, folder: str) -> Checklist:
+def check(path: str, settings: Settings, folder: str,
+          of_the_site: Sequence[Requirement] = ()) -> Checklist:
     """The findings of a file; raises Failure where it cannot be read.
 
-    A packed image is unpacked in ``folder``.
+    A packed image is unpacked in ``folder``. The subject of the requirements ``of_the_site`` is the
+    root of a vc-in.xml that is otherwise right.
     """
     checklist = Checklist()
     images: Images = {Image(path, Author('', '')): {}}
     seeded = False
     if _is_xml(path):
-        images, seeded = _check_vc_in(path, settings, checklist)
+        images, seeded = _check_vc_in(path, settings, checklist, of_the_site)
     for image, domains in images.items():
         _check_image(image, domains, settings.size('image_max_size'), folder, checklist, seeded)
     return checklist
@@ -53,7 +55,8 @@ def _is_xml(path: str) -> bool:
     return path.endswith('.xml') or head.startswith(b'<')
 
 
-def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> tuple[Images, bool]:
+def _check_vc_in(path: str, settings: Settings, checklist: Checklist,
+                 of_the_site: Sequence[Requirement]) -> tuple[Images, bool]:
     """Check a vc-in.xml; its images, and whether nodes have seed disks."""
     roots: list[etree._Element] = []
     images: Images = {}
@@ -90,6 +93,8 @@ def _check_vc_in(path: str, settings: Settings, checklist: Checklist) -> tuple[I
             images.setdefault(image, {})[role] = permit.permitted(domain)
         else:
             checklist.skip(role, ['the content of its image'])
+    if checklist.passed:
+        checklist.run('', of_the_site, roots[0])
     return images, tree.text(roots[0].find('driver')) == profile.SEED
 
 
@@ -143,7 +148,7 @@ def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int,
             checklist.run(of, [Requirement('', lambda _: 'nodes have seed disks: nothing is '
                                            'written into the image')], None)
             disk = []
-            inside = [services.CLOUD_INIT, services.commands(role),
+            inside = [services.CLOUD_INIT, services.NETWORK, services.commands(role),
                       *guest.drivers(*_devices(domains.values()))]
             if not root.is_ext(look):
                 return

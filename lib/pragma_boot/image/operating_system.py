@@ -23,13 +23,14 @@ PROGRAMS = ('env', 'true', 'ls', 'coreutils', 'bash', 'busybox', 'dash')
 """One of these shows the architecture."""
 
 ETC, LIB, CLOUD, CLOUD_PARTS = '/etc/.', '/usr/lib/.', '/etc/cloud/.', '/etc/cloud/cloud.cfg.d/.'
-FOLDERS = (ETC, LIB, CLOUD, CLOUD_PARTS, *services.PROGRAMS)
+FOLDERS = (ETC, LIB, CLOUD, CLOUD_PARTS, *services.FOLDERS)
 
 
 class System(NamedTuple):
     """An operating system: its os-release(5), its architecture, '' where it is not known.
 
     ``settings`` is the text of cloud-init's configuration. ``modules`` are those of each kernel.
+    ``doubts`` is what it lacks to be a node, as far as it was looked for.
     """
 
     release: dict[str, str]
@@ -38,6 +39,7 @@ class System(NamedTuple):
     cloud_init: bool
     settings: str
     modules: dict[str, set[str]]
+    doubts: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -77,7 +79,8 @@ def read(volume: Confined, subject: str) -> System:
                   any(inside.mode(folder, 'cloud-init') for folder in services.PROGRAMS)
                   and not inside.mode(CLOUD, 'cloud-init.disabled'),
                   b'\n'.join(settings).decode(errors='replace'),
-                  {kernel: inside.modules(kernel) for kernel in inside.kernels()})
+                  {kernel: inside.modules(kernel) for kernel in inside.kernels()},
+                  tuple(services.doubts(inside)))
 
 
 def _met(requirement: guest.Requirement, inside: Inside) -> bool:

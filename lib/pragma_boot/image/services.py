@@ -22,9 +22,10 @@ FRONTEND = {'nft': 'nftables', 'sysctl': 'procps'}
 NETWORKD = ('/etc/systemd/network/.', '/usr/lib/systemd/network/.', '/lib/systemd/network/.')
 NETPLAN = '/etc/netplan/.'
 IFUPDOWN, PARTS = '/etc/network/.', '/etc/network/interfaces.d/.'
+NETWORK_WANTS = '/etc/systemd/system/network-online.target.wants/.'
 SCRIPTS, INIT = '/etc/sysconfig/network-scripts/.', '/etc/rc.d/init.d/.'
 
-FOLDERS = (*PROGRAMS, *NETWORKD, NETPLAN, IFUPDOWN, PARTS, SCRIPTS, INIT)
+FOLDERS = (*PROGRAMS, *NETWORKD, NETPLAN, IFUPDOWN, PARTS, NETWORK_WANTS, SCRIPTS, INIT)
 """What an Inside must list for the functions here."""
 
 STRANGERS = ('connman', 'wicked', 'wickedd', 'network')
@@ -60,6 +61,35 @@ CLOUD_INIT = Requirement('cloud-init is there', _cloud_init,
                          'install cloud-init in it, or the guest part and name another <driver>',
                          vital=False)
 """What an image must have whose nodes have seed disks."""
+
+
+def _network(inside: Inside) -> str:
+    """Which service configures interfaces as cloud-init tells it (its renderers)."""
+    there = [name for name, present in (
+        ('systemd-networkd', any(inside.mode(WANTS, f'{name}.service')
+                                 for name in ('systemd-networkd', 'systemd-networkd-wait-online'))
+         or inside.mode(NETWORK_WANTS, 'systemd-networkd-wait-online.service')),
+        ('NetworkManager', _manager(inside)), ('ifupdown', not _missing(inside, ('ifup',))),
+        ('netplan', not _missing(inside, ('netplan',)))) if present]
+    if not there:
+        raise Doubt('there is no network service that cloud-init could configure: '
+                    'systemd-networkd and NetworkManager are not enabled, and there is no ifup and '
+                    'no netplan; enable or install one in the image')
+    return f"cloud-init configures the network through {' or '.join(there)}"
+
+
+NETWORK = Requirement('a network service for cloud-init', _network, vital=False)
+
+
+def doubts(inside: Inside) -> list[str]:
+    """What an image with cloud-init lacks to be a node; the file system is read."""
+    found = []
+    for requirement in (commands(''), NETWORK):
+        try:
+            requirement.look(inside)
+        except Failure as failure:
+            found.append(str(failure))
+    return found
 
 
 def _missing(inside: Inside, names: Iterable[str]) -> list[str]:
