@@ -30,7 +30,7 @@ class Stock(NamedTuple):
 
 
 UEFI = Stock('vmdb2-uefi', 'efi', 'ext4')
-IMAGES = (UEFI, Stock('vmdb2-lvm', 'bios', 'xfs', grows=False), Stock('fai', 'bios', 'ext4'))
+IMAGES = (UEFI, Stock('vmdb2-lvm', 'bios', 'xfs'), Stock('fai', 'bios', 'ext4'))
 
 ASK = ('hostname -s; nproc; [ -d /sys/firmware/efi ] && echo efi || echo bios; '
        'df -k --output=fstype,size / | tail -n 1; cat /etc/machine-id; '

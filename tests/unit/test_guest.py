@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import types
+from pathlib import Path
 
 import pytest
 
@@ -393,11 +394,26 @@ class Disk:
                 (disk / name / key).write_text(f"{value}\n")
         self.machine = part.Machine(None)
         self.machine.root_device = lambda: (str(disk / partitions[0][0]), kind)
-        self.commands, self.fails = [], ""
+        self.commands, self.fails, self.free = [], "", "  256\n"
         self.machine.run = self.run
+
+    def put_volume_on(self, *partitions):
+        """Move the root file system to the logical volume vg0-root on these partitions."""
+        disk, kind = self.machine.root_device()
+        disk = Path(disk).parent
+        volume = disk.parent / "dm-0"
+        (volume / "dm").mkdir(parents=True)
+        (volume / "slaves").mkdir()
+        (volume / "dm/uuid").write_text("LVM-x\n")
+        (volume / "dm/name").write_text("vg0-root\n")
+        for name in partitions:
+            (volume / "slaves" / name).symlink_to(disk / name)
+        self.machine.root_device = lambda: (str(volume), kind)
 
     def run(self, command, seconds=60):
         self.commands.append(" ".join(command))
+        if command[0] == "lvs":
+            return self.free
         if command[0] == self.fails:
             self.machine.errors.append(f"cannot run '{command[0]}'")
         return ""
@@ -411,6 +427,28 @@ def test_grows_partition_and_file_system(part, tmp_path, kind, resize):
     disk = Disk(part, tmp_path, 1 << 22, partitions, kind)
     disk.machine.grow()
     assert disk.commands == ["growpart /dev/vda 1", resize]
+
+
+@pytest.mark.parametrize("free, extend", [
+    ("  256\n", ["lvextend -l +100%FREE /dev/mapper/vg0-root"]), ("  0\n", [])])
+def test_grows_a_logical_volume(part, tmp_path, free, extend):
+    disk = Disk(part, tmp_path, 1 << 22, [("vda1", 1, 2048, 1 << 20)], "xfs")
+    disk.put_volume_on("vda1")
+    disk.free = free
+    disk.machine.grow()
+    assert disk.commands == [
+        "growpart /dev/vda 1", "pvresize /dev/vda1",
+        "lvs --noheadings -o vg_free_count /dev/mapper/vg0-root", *extend, "xfs_growfs /"]
+
+
+@pytest.mark.parametrize("partitions, said", [
+    ([], "the root file system is on a logical volume of 0 devices"),
+    (["vda1", "vda2"], "the root file system is on a logical volume of 2 devices")])
+def test_a_logical_volume_of_several_devices_is_left_alone(part, tmp_path, partitions, said):
+    disk = Disk(part, tmp_path, 1 << 22, [("vda1", 1, 2048, 4096), ("vda2", 2, 8192, 4096)])
+    disk.put_volume_on(*partitions)
+    part.grow(disk.machine)
+    assert said in disk.machine.warnings[0] and disk.commands == []
 
 
 def test_a_partition_that_was_grown_is_left_alone(part, tmp_path):
