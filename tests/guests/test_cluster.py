@@ -2,13 +2,16 @@
 
 One frontend and two compute nodes, with KVM if this host has it; under TCG it takes minutes.
 """
+import contextlib
 import hashlib
 import inspect
 import os
 import re
 import shutil
+import socketserver
 import subprocess
 import tempfile
+import threading
 
 import pytest
 from lxml import etree
@@ -16,6 +19,7 @@ from lxml import etree
 from lab import ROOT, SCRATCH
 from lab.generations import NEWER, OLDER_COMPUTE, OLDER_FRONTEND, check_newer, check_older
 from lab.leftovers import mounts, processes
+from lab.needs import do_without
 from lab.site import Site, connection, lines
 
 pytestmark = pytest.mark.guest
@@ -154,13 +158,38 @@ def test_interfaces_have_the_addresses_of_their_macs(cluster, node):
         [(card.get('mac'), card.get('ip')) for card in cards]
 
 
+@contextlib.contextmanager
+def answering():
+    """The address and port of a server that says 'beyond', on an address of this machine.
+
+    Not 127.0.0.1: passt, which libvirt 11 has for the frontend, does not lead there.
+    """
+    listing = subprocess.run(['ip', '-o', '-4', 'address', 'show', 'scope', 'global', 'up'],
+                             check=True, stdout=subprocess.PIPE).stdout.decode()
+    addresses = re.findall(r'inet ([0-9.]+)', listing)
+    if not addresses:
+        do_without('this machine has no address but that of its loopback interface')
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(b'beyond')
+    with socketserver.ThreadingTCPServer((addresses[0], 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address
+        finally:
+            server.shutdown()
+
+
 def test_routes_and_names(cluster):
     assert cluster.ssh('ip route show default').decode().startswith('default via 10.0.2.2')
     for node in COMPUTE:
         route = cluster.ssh(cluster.on(node, 'ip route show default')).decode()
         assert route.startswith('default via 10.1.1.1 ')
-        # QEMU's user-mode gateway beyond the frontend answers: NAT works.
-        cluster.ssh(cluster.on(node, 'ping -c 1 -W 20 10.0.2.2'))
+        # Of this machine: beyond the frontend, and so through its NAT.
+        with answering() as (address, port):
+            assert cluster.ssh(cluster.on(node, f"bash -c 'cat </dev/tcp/{address}/{port}'")) == \
+                b'beyond'
         hosts = cluster.ssh(f'getent hosts {node}').decode().split()
         assert hosts[0] == cluster.nodes[node].find('interface').get('ip')
     for node in NODES:

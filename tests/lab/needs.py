@@ -1,6 +1,7 @@
 """Skip a test whose programs or rights are missing here; in CI, where all are, fail it."""
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -21,3 +22,12 @@ def need_fuse():
     """Skip a test of what FUSE alone does; in CI, where it can be used, fail it."""
     if not os.access('/dev/fuse', os.R_OK | os.W_OK):
         do_without('/dev/fuse cannot be used here')
+
+
+def uses_passt():
+    """Whether frontends of root's session get passt: this machine has it, and libvirt offers it."""
+    if os.geteuid() or not shutil.which('passt'):
+        return False
+    offers = subprocess.run(['virsh', '-c', 'qemu:///session', 'domcapabilities', '--virttype',
+                             'qemu'], capture_output=True, check=False).stdout
+    return b'<value>passt</value>' in offers

@@ -190,8 +190,9 @@ def test_every_trick_in_a_key_comment(root, value):
 
 PACKAGES = ['cloud-init', *(f'python3-{name}' for name in (
     'attr', 'blinker', 'certifi', 'chardet', 'configobj', 'idna', 'jinja2', 'jsonpatch',
-    'json-pointer', 'jsonschema', 'jwt', 'markupsafe', 'netifaces', 'oauthlib', 'pyrsistent',
-    'requests', 'serial', 'six', 'urllib3', 'yaml'))]
+    'json-pointer', 'jsonschema', 'jsonschema-specifications', 'jwt', 'markupsafe', 'netifaces',
+    'oauthlib', 'pyrsistent', 'referencing', 'requests', 'rpds-py', 'serial', 'six',
+    'typing-extensions', 'urllib3', 'yaml'))]
 """What `cloud-init schema` needs of Debian. Installing it would enable its services."""
 
 

@@ -18,7 +18,7 @@ from ..system import confinement
 from ..system.confinement import Confined
 from ..system.failure import Failure
 from .formats import SECTOR
-from .table import BIOS_BOOT, ESP
+from .table import BIOS_BOOT, ESP, dump
 
 CODE_BYTES = 440
 SIGNATURE = b'\x55\xaa'
@@ -52,10 +52,7 @@ class Disk(NamedTuple):
 
 def look(disk: Disk) -> Bootable:
     """What an image starts by; raises Failure for one without a partition table."""
-    import json
-    done = disk.image.run(['sfdisk', '--json', disk.image.device],
-                          f'{disk.subject} has no partition table')
-    table = json.loads(done.stdout)['partitiontable']
+    table, _ = dump(disk.image, disk.subject)
     size = int(table.get('sectorsize', SECTOR))
     systems = [partition['start'] * size for partition in table.get('partitions', [])
                if partition['type'].lower() in ESP]

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..system.confinement import Confined
 from ..system.failure import Failure
@@ -47,14 +47,22 @@ class Entry(NamedTuple):
         return f'partition {self.number}'
 
 
+def dump(image: Confined, subject: str) -> tuple[dict[str, Any], str]:
+    """The table of a raw image as ``sfdisk --json`` writes it, and sfdisk's warnings.
+
+    Raises Failure where there is none.
+    """
+    import json
+    done = image.run(['sfdisk', '--json', image.device], f'{subject} has no partition table')
+    return json.loads(done.stdout)['partitiontable'], done.stderr.decode(errors='replace')
+
+
 def read(image: Confined, size: int, subject: str) -> tuple[str, list[Entry]]:
     """The kind of the table of a raw image of ``size`` bytes, and its entries.
 
     Entries may lie outside the image. Raises Failure where there are none, or the table is damaged.
     """
-    import json
-    done = image.run(['sfdisk', '--json', image.device], f'{subject} has no partition table')
-    table = json.loads(done.stdout)['partitiontable']
+    table, warnings = dump(image, subject)
     sector = table.get('sectorsize', SECTOR)
     entries = []
     for entry in table.get('partitions', ()):
@@ -65,7 +73,7 @@ def read(image: Confined, size: int, subject: str) -> tuple[str, list[Entry]]:
     if not entries:
         raise Failure(f'{subject} has no partition')
     if entries[0].kind == PROTECTIVE and table.get('label') == 'dos':
-        _refuse_gpt(size, subject, done.stderr.decode(errors='replace'), sector)
+        _refuse_gpt(size, subject, warnings, sector)
     return table.get('label', 'partition'), entries
 
 
