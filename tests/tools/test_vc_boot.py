@@ -26,7 +26,8 @@ def printed(site, document, node):
 
 def test_golden(site, document, golden, replacements):
     replacements += [('<uuid>[^<]*', '<uuid>@UUID@'), ('230.0.0.1:[0-9]*', '230.0.0.1:@PRIVATE@'),
-                     ('127.0.0.1:[0-9]*', '127.0.0.1:@SSH@')]
+                     ('127.0.0.1:[0-9]*', '127.0.0.1:@SSH@'),
+                     ('range start="[0-9]*"', 'range start="@SSH@"')]
     # libvirt 11 has passt for the frontend's public network.
     name = 'vc-boot-print-passt' if uses_passt() else 'vc-boot-print'
     golden(name, site.run('vc-boot', '--print', input=document).stdout, *replacements)
