@@ -5,6 +5,7 @@ import importlib.machinery
 import os
 import shutil
 import subprocess
+import time
 import types
 from pathlib import Path
 
@@ -573,6 +574,101 @@ def test_ready_tells_why_not(tmp_path):
 def test_ready_without_configure(tmp_path):
     done = guest("ready", tmp_path, DATA / "frontend.xml")
     assert done.stdout == "pragma_boot: failed demo: pragma-guest configure has not run\n"
+
+
+def program(root, folder, name, text, mode=0o755):
+    """Add a program of the image's author."""
+    path = root / "etc/pragma_boot" / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(mode)
+
+
+def test_programs_run_after_the_node_is_set_up(tmp_path):
+    """In the order of their names, which are those that run-parts takes."""
+    for name in ("50-last", "10_first", "20-tool.dpkg-old", "30-tool~", "B"):
+        program(tmp_path, "configure.d", name, "exit 1\n")
+    program(tmp_path, "configure.d", "15-not-executable", "exit 1\n", 0o644)
+    (tmp_path / "etc/pragma_boot/configure.d/40-folder").mkdir()
+    program(tmp_path, "ready.d", "idle", "exit 1\n")
+    commands = configure(tmp_path, "compute")
+    document = DATA / "compute.xml"
+    assert commands[-3:] == [f"/etc/pragma_boot/configure.d/{name} {document} compute"
+                             for name in ("10_first", "50-last", "B")]
+    assert "nft" not in commands[-4] and commands[-4].startswith("ip route replace")
+    ready = guest("ready", tmp_path, document).stdout.splitlines()
+    assert ready[0] == f"/etc/pragma_boot/ready.d/idle {document} compute"
+    assert ready[-1] == "pragma_boot: ready compute-0"
+
+
+@pytest.fixture
+def machine(part, tmp_path, monkeypatch):
+    """A Machine that runs the programs below tmp_path."""
+    monkeypatch.setattr(part, "PROGRAMS", str(tmp_path / "etc/pragma_boot"))
+    monkeypatch.setattr(part, "ERRORS", str(tmp_path / "errors"))
+    return part.Machine(None)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("echo one >&2; echo 'no license' >&2; exit 3\n", "no license"),
+    ("echo fine; printf 'cut\\n\\n  ' >&2; exit 3\n", "cut"),
+    ("exit 3\n", "exit status 3"),
+    ("kill -9 $$\n", "ended by signal 9"),
+    ("exec sleep 60\n", "it did not end in time"),
+    ("#!/no/such/interpreter\n", "No such file or directory"),
+])
+def test_a_program_that_fails_is_named(part, machine, tmp_path, text, said):
+    program(tmp_path, "configure.d", "10-bad", text)
+    if text.startswith("#!"):
+        (tmp_path / "etc/pragma_boot/configure.d/10-bad").write_text(text)
+    program(tmp_path, "configure.d", "20-later", f"touch {tmp_path}/later\n")
+    with pytest.raises(part.GuestError) as error:
+        part.run_programs(machine, "configure.d", ["/root/vc-out.xml", "frontend"], 1)
+    assert str(error.value) == f"configure.d/10-bad: {said}"
+    assert not (tmp_path / "later").exists()
+
+
+def test_a_program_gets_document_and_role(part, machine, tmp_path):
+    """And an empty standard input, in /; a daemon that it leaves does not keep us."""
+    program(tmp_path, "configure.d", "10-look", f'''sleep 30 & echo $! >{tmp_path}/daemon
+printf '%s|' "$@" "$PWD" "$(cat)" "$#" >{tmp_path}/seen\n''')
+    begin = time.monotonic()
+    part.run_programs(machine, "configure.d", ["/a b.xml", "compute"], 20)
+    os.kill(int((tmp_path / "daemon").read_text()), 9)
+    assert (tmp_path / "seen").read_text() == "/a b.xml|compute|/||2|"
+    assert time.monotonic() - begin < 20
+
+
+def test_ready_repeats_a_program_until_it_succeeds(part, machine, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(part.time, "sleep", waits.append)
+    program(tmp_path, "ready.d", "10-idle", f"echo x >>{tmp_path}/runs\n"
+            f"[ $(wc -l <{tmp_path}/runs) = 3 ]\n")
+    program(tmp_path, "ready.d", "20-second", f"cp {tmp_path}/runs {tmp_path}/copy\n")
+    part.run_programs(machine, "ready.d", ["/root/vc-out.xml", "compute"], 60, repeat=True)
+    assert (tmp_path / "copy").read_text() == "x\nx\nx\n" and waits.count(1) == 2
+
+
+def test_ready_names_a_program_that_never_succeeds(part, machine, tmp_path):
+    program(tmp_path, "ready.d", "10-idle", "echo 'compute-0 is down in sinfo' >&2; exit 1\n")
+    node = part.parse((DATA / "compute.xml").read_bytes())
+    part.READY_WAIT, before = 2.5, part.READY_WAIT
+    try:
+        said = part.waited(machine, "/root/vc-out.xml", node)
+    finally:
+        part.READY_WAIT = before
+    assert said == "ready.d/10-idle: compute-0 is down in sinfo"
+
+
+def test_the_example_of_a_program(tmp_path):
+    for role in ("compute", "frontend"):
+        example = ROOT / "examples/guest/50-clustershell"
+        done = subprocess.run([example, DATA / f"{role}.xml", role],
+                              env={"DESTDIR": str(tmp_path)}, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert bool(list(tmp_path.iterdir())) == (role == "frontend")
+    groups = tmp_path / "etc/clustershell/groups.d/local.cfg"
+    assert groups.read_text() == "compute: compute-0,compute-1\n"
 
 
 def test_help_and_usage():
