@@ -136,6 +136,7 @@ def replacements(site):
     return [(re.escape(str(site.folder)), '@SITE@'), (re.escape(site.entry), '@CLUSTER@'),
             ('52:54:00(:[0-9a-f]{2}){3}', '@MAC@'), ('ledger="[0-9a-f]{32}"', 'ledger="@LEDGER@"'),
             ('-[0-9a-f]{16}\\.raw', '-@DIGEST@.raw'), (' modified="[0-9]+"', ' modified="@TIME@"'),
-            ('(<key role="compute">)[^<]*', '\\1@CLUSTER-KEY@'),
+            ('(<key role="compute">|<key role="frontend">[^<]*,restrict )[^<]*',
+             '\\1@CLUSTER-KEY@'),
             (port_of(first_port()), 'port="@PRIVATE@"'),
             (port_of(first_port() + 60), 'port="@SSH@"')]

@@ -12,7 +12,8 @@ def document(site):
 
 
 def test_golden(site, document, golden, replacements):
-    golden('vc-out-frontend', site.run('vc-out', input=document).stdout, *replacements)
+    golden('vc-out-frontend', site.run('vc-out', input=document).stdout,
+           *replacements, ('restrict ssh-ed25519 [^ ]* root@', 'restrict @CLUSTER-KEY@ root@'))
     golden('vc-out-compute', site.run('vc-out', '--node', 'compute-1', input=document).stdout,
            *replacements, ('ssh-ed25519 [^ ]* root@', '@CLUSTER-KEY@ root@'))
 
@@ -59,7 +60,10 @@ def test_key_lines(site, document):
     user = site.key.read_text().strip()
     frontend = etree.fromstring(site.run('vc-out', input=document).stdout).findtext('key')
     compute = etree.fromstring(site.run('vc-out', '--node', 'compute-0', input=document).stdout)
-    assert frontend == user
+    assert frontend.splitlines()[0] == user
+    key = compute.findtext('key').splitlines()[1]
+    assert frontend.splitlines()[1:] == [
+        f'command="/usr/local/sbin/pragma-guest update",restrict {key}']
     assert compute.findtext('key').splitlines()[0] == user
     assert compute.findtext('key').splitlines()[1].endswith(f' root@{site.entry}')
 
@@ -70,7 +74,7 @@ def test_well_formed_whatever_the_key_comment_holds(site, comment):
     site.key.write_text(key + '\n')
     document = site.document(site.entry, 'vc-allocate', 0)
     vc_out = etree.fromstring(site.run('vc-out', input=document).stdout)
-    assert vc_out.findtext('key') == key
+    assert vc_out.findtext('key').partition('\n')[0] == key
 
 
 def test_unknown_node_and_unallocated_document(site, document):

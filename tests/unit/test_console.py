@@ -12,6 +12,8 @@ from pragma_boot.engine import console
     (b'pragma_boot: failed debian: no vc-out.xml\r\n', {'failed': 'no vc-out.xml'}),
     (b'pragma_boot: hostkey frontend ssh-ed25519 AAAA\npragma_boot: ready frontend\n',
      {'hostkey': 'ssh-ed25519 AAAA', 'ready': ''}),
+    (b'pragma_boot: ready a\nlogin: \npragma_boot: failed a: munge\n', {'failed': 'munge'}),
+    (b'pragma_boot: failed a: munge\npragma_boot: ready a\n', {'ready': ''}),
     (b'echo pragma_boot: ready compute-0\n', {}),
     (b'pragma_boot: ready\xff\n' + bytes(100), {}),
 ])

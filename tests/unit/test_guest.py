@@ -2,7 +2,10 @@
 
 import configparser
 import importlib.machinery
+import io
 import os
+import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -658,6 +661,106 @@ def test_ready_names_a_program_that_never_succeeds(part, machine, tmp_path):
     finally:
         part.READY_WAIT = before
     assert said == "ready.d/10-idle: compute-0 is down in sinfo"
+
+
+def update(root, data, *arguments, **environment):
+    """Tell the node whose document is root/vc-out.xml another one."""
+    return subprocess.run(
+        [str(GUEST / "pragma-guest"), "update", "--root", str(root), "--document", "/vc-out.xml",
+         *arguments], input=data, capture_output=True, timeout=60, env={**os.environ, **environment})
+
+
+@pytest.fixture
+def running(tmp_path):
+    """The root of a frontend that is configured, with known hosts, and a program of each folder."""
+    shutil.copy(DATA / "frontend.xml", tmp_path / "vc-out.xml")
+    configure(tmp_path, "frontend")
+    (tmp_path / "root/.ssh/known_hosts").touch()
+    for folder in ("configure.d", "ready.d", "drain.d"):
+        program(tmp_path, folder, "10-own", "exit 1\n")
+    return tmp_path
+
+
+def smaller():
+    """The document of the frontend without its second compute node."""
+    text = (DATA / "frontend.xml").read_text()
+    return re.sub('<node name="compute-1".*?</node>', "", text, flags=re.S).encode()
+
+
+def test_update_configures_again(running):
+    done = update(running, smaller())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (running / "vc-out.xml").read_bytes() == smaller()
+    assert mode(running / "vc-out.xml") == 0o600
+    assert "compute-1" not in (running / "etc/hosts").read_text()
+    assert (running / "root/machinefile").read_text() == "compute-0\ncompute-0\n"
+    assert "compute-1" not in (running / "root/.ssh/config").read_text()
+    lines = done.stdout.decode().splitlines()
+    assert lines[:2] == [f"ssh-keygen -q -R {name} -f /root/.ssh/known_hosts"
+                         for name in ("10.1.255.253", "compute-1")]
+    assert not [line for line in lines if "drain.d" in line or " down" in line or " del " in line]
+    document = f"{running}/vc-out.xml"
+    assert f"/etc/pragma_boot/configure.d/10-own {document} frontend" in lines
+    assert lines[-2:] == [f"/etc/pragma_boot/ready.d/10-own {document} frontend",
+                          "pragma_boot: ready demo"]
+    again = update(running, smaller()).stdout.decode()
+    assert "ssh-keygen -q -R" not in again and "pragma_boot: ready demo" in again
+
+
+@pytest.mark.parametrize("arguments, environment", [
+    (["--drain", "7"], {}),
+    ([], {"SSH_ORIGINAL_COMMAND": "pragma-guest update --drain 7"})])
+def test_update_drains_the_nodes_that_leave(running, arguments, environment):
+    done = update(running, smaller(), *arguments, **environment)
+    assert done.stdout.decode().splitlines()[0] == (
+        f"/etc/pragma_boot/drain.d/10-own {running}/vc-out.xml frontend compute-1")
+    # Nobody leaves when the cluster grows.
+    done = update(running, (DATA / "frontend.xml").read_bytes(), *arguments, **environment)
+    assert b"drain.d" not in done.stdout and b"ssh-keygen -q -R compute-1" in done.stdout
+
+
+@pytest.mark.parametrize("arguments, environment", [
+    (["--drain", "1;id"], {}),
+    ([], {"SSH_ORIGINAL_COMMAND": "pragma-guest update --drain 7;id"})])
+def test_update_takes_seconds_alone(running, arguments, environment):
+    done = update(running, smaller(), *arguments, **environment)
+    assert done.returncode == 2 and b"--drain must be a number" in done.stderr
+
+
+def test_nodes_that_are_busy_stay(part, machine, tmp_path, monkeypatch):
+    """The document is the old one, and programs of configure.d may put them back to work."""
+    document = tmp_path / "vc-out.xml"
+    shutil.copy(DATA / "frontend.xml", document)
+    program(tmp_path, "drain.d", "10-own", "shift 2; echo $* has jobs >&2; exit 1\n")
+    monkeypatch.setattr(part.sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(smaller())))
+    monkeypatch.setattr(part, "LOCK", str(tmp_path / "lock"))
+    refreshed = []
+    monkeypatch.setattr(part, "refresh", lambda *arguments: refreshed.append(arguments))
+    with pytest.raises(part.Busy) as error:
+        part.update(machine, str(document), 1)
+    assert (str(error.value), error.value.status) == ("drain.d/10-own: compute-1 has jobs", 3)
+    assert document.read_bytes() == (DATA / "frontend.xml").read_bytes()
+    assert refreshed == [(machine, str(document))]
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"", "cannot use the new document: not well-formed"),
+    (b"id\n", "not well-formed"),
+    (b"<vc/>", "cannot use the new document: no element 'frontend'"),
+    (smaller()[:-20], "not well-formed"),
+    (b"<vc>" + b" " * (64 << 20), "cannot use the new document: larger than 64 MiB"),
+    (smaller().replace(b"10.1.1.1", b"10.1.1.2"), "not of this node: it is of 'demo'"),
+    ((DATA / "compute.xml").read_bytes(), "not of this node: it is of 'compute-0'"),
+])
+def test_update_refuses_what_is_not_this_nodes_document(running, data, said):
+    before = snapshot(running)
+    done = update(running, data)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert said in done.stderr.decode() and done.stderr.count(b"\n") == 1
+    (running / "run/pragma_boot/lock").touch()
+    before.setdefault((running / "run/pragma_boot/lock").relative_to(running),
+                      snapshot(running)[pathlib.Path("run/pragma_boot/lock")])
+    assert snapshot(running) == before
 
 
 def test_the_example_of_a_program(tmp_path):

@@ -202,8 +202,18 @@ def allocate(root: etree._Element, name: str, wanted: Wanted, key: str, settings
     return cluster
 
 
-def add_cluster_key(cluster: etree._Element, public: str) -> None:
-    """Let the cluster's own key, by which its frontend reaches them, into the compute nodes."""
-    key = etree.Element('key', role='compute')
-    key.text = public
-    put(cluster, key)
+UPDATE = '/usr/local/sbin/pragma-guest update'
+"""What a frontend runs for whoever has the cluster's own key, and nothing else."""
+
+
+def add_cluster_keys(cluster: etree._Element, public: str) -> None:
+    """Let the cluster's own key into the nodes.
+
+    By it, the frontend logs in to the compute nodes, and we tell the frontend a new document:
+    there it is accepted for a forced command alone (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+    """
+    for role, line in (('compute', public),
+                       ('frontend', f'command="{UPDATE}",restrict {public}')):
+        key = etree.Element('key', role=role)
+        key.text = line
+        put(cluster, key)

@@ -47,7 +47,7 @@ def made(root: etree._Element, name: str | None, wanted: Wanted, key: str,
         name, cluster = _allocate(root, name, wanted, key, settings, capacity, ledger)
         with ledger.entering(name) as folder:
             public = sshkey.make_pair(f'root@{name}', os.path.join(folder, 'id_ed25519'))
-            allocation.add_cluster_key(cluster, public)
+            allocation.add_cluster_keys(cluster, public)
             ledger.write(root)
     try:
         hooks.tell(ALLOCATED, root)

@@ -77,8 +77,17 @@ class Tail:
 
 
 def reports(data: bytes) -> dict[str, str]:
-    """What a guest reported on its console: {'ready': '', 'failed': reason, 'hostkey': key}."""
-    return {word.decode(): rest.decode(errors='replace') for word, rest in LINE.findall(data)}
+    """What a guest reported on its console: {'ready': '', 'failed': reason, 'hostkey': key}.
+
+    A guest that is told a new document reports again: of 'ready' and 'failed' the last counts.
+    """
+    found = {}
+    for word, rest in LINE.findall(data):
+        if word in (b'ready', b'failed'):
+            found.pop('ready', None)
+            found.pop('failed', None)
+        found[word.decode()] = rest.decode(errors='replace')
+    return found
 
 
 CONTROL = re.compile(r'\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]')
