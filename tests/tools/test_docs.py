@@ -126,12 +126,12 @@ def blocks(page):
 
 def needs_a_guest(example):
     """Whether an example needs a running guest or a Ganeti cluster."""
-    return re.search(r'vc-ssh|vc-console|--wait|gnt-|scp |ansible -', example)
+    return re.search(r'vc-ssh|vc-console|vc-resize|--wait|gnt-|scp |ansible -', example)
 
 
 def examples():
     """The examples in pages of sections 1 and 7 and at the end of each --help, by their place."""
-    found = {f'{page.name} {number}': block for page in PAGES if page.suffix != '.5'
+    found = {f'{page.name} {number}': block for page in PAGES if page.suffix in ('.1', '.7')
              for number, block in enumerate(blocks(page), 1)}
     for tool in TOOLS:
         help = (ROOT / 'bin' / tool).read_text().split('"""')[1]

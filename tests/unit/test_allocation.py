@@ -53,7 +53,7 @@ def test_spread_is_exact_within_limits_and_takes_the_fewest_nodes_that_fit(
         num_cpus, cpus_per_node, found, least, step):
     free = hosts(found)
     try:
-        nodes, chosen = allocation.spread((1, 1), num_cpus, cpus_per_node,
+        nodes, chosen = allocation.spread([(1, 1)], num_cpus, cpus_per_node,
                                           lambda cpus: least + (cpus - 1) * step, free)
     except Shortage as error:
         assert f'{num_cpus + 1} CPUs' in str(error) and 'free on' in str(error)
@@ -75,7 +75,7 @@ def test_spread_is_exact_within_limits_and_takes_the_fewest_nodes_that_fit(
 def test_a_shortage_says_what_is_asked_and_what_is_free():
     with pytest.raises(Shortage, match='not enough room: 5 nodes need 9 CPUs and 5 MiB, '
                                        'but 8 CPUs and 10 MiB are free on 2 hosts'):
-        allocation.spread((1, 1024), 8, 2, lambda cpus: 1024, hosts([(5, 5 << 10), (3, 5 << 10)]))
+        allocation.spread([(1, 1024)], 8, 2, lambda cpus: 1024, hosts([(5, 5 << 10), (3, 5 << 10)]))
 
 
 UNITS = {'b': 1, 'bytes': 1, 'KB': 10 ** 3, 'k': 2 ** 10, 'KiB': 2 ** 10, 'MB': 10 ** 6,

@@ -667,7 +667,8 @@ def update(root, data, *arguments, **environment):
     """Tell the node whose document is root/vc-out.xml another one."""
     return subprocess.run(
         [str(GUEST / "pragma-guest"), "update", "--root", str(root), "--document", "/vc-out.xml",
-         *arguments], input=data, capture_output=True, timeout=60, env={**os.environ, **environment})
+         *arguments],
+        input=data, capture_output=True, timeout=60, env={**os.environ, **environment})
 
 
 @pytest.fixture

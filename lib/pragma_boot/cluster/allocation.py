@@ -52,20 +52,20 @@ def place(nodes: list[tuple[int, int]], free: list[Free]) -> list[str] | None:
     return chosen
 
 
-def spread(frontend: tuple[int, int], num_cpus: int, cpus_per_node: int,
+def spread(first: list[tuple[int, int]], num_cpus: int, cpus_per_node: int,
            size: Callable[[int], int],
            free: list[Free]) -> tuple[list[tuple[int, int]], list[str]]:
-    """The nodes of a cluster as (cpus, memory) pairs, the frontend first, and their hosts.
+    """Nodes as (cpus, memory) pairs, those of ``first`` and compute nodes, and their hosts.
 
     The fewest compute nodes of at most ``cpus_per_node`` CPUs that there is room for: smaller
     ones are tried where larger ones fit nowhere. ``size`` tells a compute node's memory in KiB by
     its CPUs. Raises Shortage, all or nothing.
     """
     room = sum(max(place.cpus, 0) for place in free)
-    wanted = [frontend]
+    wanted = first
     for most in range(min(cpus_per_node, max(num_cpus, 1)), 0, -1):
-        wanted = [frontend] + [(count, size(count)) for count in pack(num_cpus, most)]
-        if frontend[0] + num_cpus > room:
+        wanted = first + [(count, size(count)) for count in pack(num_cpus, most)]
+        if sum(count for count, _ in first) + num_cpus > room:
             break
         hosts = place(wanted, free)
         if hosts:
@@ -158,7 +158,7 @@ def nodes_of(root: etree._Element, wanted: Wanted, settings: Settings,
     if wanted.nodes:
         nodes = [frontend, *((node.cpus, node.memory or size(node.cpus)) for node in wanted.nodes)]
         return nodes, fit(nodes, free)
-    return spread(frontend, wanted.num_cpus, settings.number('cpus_per_node') or 1, size, free)
+    return spread([frontend], wanted.num_cpus, settings.number('cpus_per_node') or 1, size, free)
 
 
 def allocate(root: etree._Element, name: str, wanted: Wanted, key: str, settings: Settings,

@@ -48,6 +48,12 @@ class Wanted(NamedTuple):
     frontend: Size = Size()
 
 
+def given(options: Mapping[str, str | None], total: str) -> bool:
+    """Whether the options of a tool, or the environment, ask for a number of CPUs at all."""
+    return (options[total] is not None or options[NODES] is not None
+            or bool(os.environ.get(VARIABLES[NODES])))
+
+
 def asked(options: Mapping[str, str | None], total: str) -> Wanted:
     """What the options of a tool, or otherwise the environment, ask for; raises Usage.
 

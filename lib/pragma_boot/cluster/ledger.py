@@ -2,7 +2,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from lxml import etree
@@ -187,6 +187,13 @@ class Ledger:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, 'document.xml'))
             os.rmdir(folder)
+
+    def discard(self, name: str, nodes: Collection[str]) -> None:
+        """Remove the files of nodes from a cluster's folder: disks, console logs, host keys."""
+        for entry in list(os.scandir(self.folder(name))):
+            if entry.name.removeprefix('.').partition('.')[0] in nodes:
+                overlay.discard(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(
+                    entry.path)
 
     def follow(self, moved: Iterable[etree._Element]) -> None:
         """Write the new hosts of nodes that were moved, unless their cluster was removed."""

@@ -81,7 +81,7 @@ def reports(data: bytes) -> dict[str, str]:
 
     A guest that is told a new document reports again: of 'ready' and 'failed' the last counts.
     """
-    found = {}
+    found: dict[str, str] = {}
     for word, rest in LINE.findall(data):
         if word in (b'ready', b'failed'):
             found.pop('ready', None)

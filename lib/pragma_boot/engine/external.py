@@ -64,6 +64,7 @@ class External:
 
     server = ''
     reports = False
+    resizes = False
 
     def __init__(self, uri: str, settings: Settings) -> None:
         self.uri = uri
@@ -183,6 +184,10 @@ class External:
     def destroy(self, node: etree._Element) -> None:
         """Raises Failure: the contract has no executable that stops a node at once."""
         raise Failure(f"node '{node.get('name')}' still runs: its driver did not shut it down")
+
+    def remove(self, nodes: list) -> None:
+        """Raises Failure: the contract has no executable that removes a part of a cluster."""
+        raise Failure(f"node '{nodes[0].get('name')}' cannot be removed alone: a driver made it")
 
     def clear(self, cluster: str, ledger: str) -> list:
         """Remove all machines of a cluster by the driver's ``clean``."""

@@ -36,6 +36,7 @@ class Ganeti:
 
     server = ''
     reports = True
+    resizes = True
 
     def __init__(self, uri: str, settings: Settings) -> None:
         self.uri = uri
@@ -125,17 +126,28 @@ class Ganeti:
         except Missing:
             return
 
+    def remove(self, nodes: list) -> None:
+        """Remove the instances of ``nodes``, those that are being made too."""
+        self._cancel_all(instance.mark(nodes[0].getparent()))
+        domains = self.domains()
+        self._remove([name for node in nodes if (name := domain_name(node)) in domains
+                      and self.marked(node, domains[name])])
+
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Remove every instance of a cluster, those that are being made too; their names."""
         mark = instance.tag_value(ledger, cluster)
-        while pending := [job for job in self._rapi.ask('GET', '/2/jobs', bulk=1)
-                          if job['status'] not in ENDED and _makes(job, mark)]:
-            for job in pending:
-                self._cancel(job['id'])
+        self._cancel_all(mark)
         names = sorted(one['name'] for one in self._instances()
                        if _tagged(one['tags'], CLUSTER) == mark)
         self._remove(names)
         return names
+
+    def _cancel_all(self, mark: str) -> None:
+        """Cancel the jobs that make instances with a cluster's tag."""
+        while pending := [job for job in self._rapi.ask('GET', '/2/jobs', bulk=1)
+                          if job['status'] not in ENDED and _makes(job, mark)]:
+            for job in pending:
+                self._cancel(job['id'])
 
     def _cancel(self, job: Any) -> list:
         """Cancel a job, or wait for its end; its results where it succeeded, else []."""

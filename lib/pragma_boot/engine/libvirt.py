@@ -44,6 +44,7 @@ class Libvirt:
     """One libvirt URI."""
 
     reports = True
+    resizes = True
 
     def __init__(self, uri: str, settings: Settings) -> None:
         self.uri = uri
@@ -215,6 +216,12 @@ class Libvirt:
 
     def _destroy(self, name: str) -> None:
         self.virsh('destroy', '--domain', name, statuses=(0, 1))
+
+    def remove(self, nodes: list) -> None:
+        """Destroy and undefine the domains of ``nodes``; no error where one is gone."""
+        domains = self.domains()
+        self._undefine([name for node in nodes if (name := domain_name(node)) in domains
+                        and self.marked(node, domains[name])])
 
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Destroy and undefine every domain of a cluster, complete or not; their names."""

@@ -85,6 +85,9 @@ class Storage(Protocol):
     def tail(self, node: etree._Element) -> Tail:
         """The node's console log, to be read as it grows."""
 
+    def discard(self, nodes: list) -> None:
+        """Remove disks and console logs of ``nodes``, which have no domain any more."""
+
     def remove(self, cluster: str) -> None:
         """Remove disks and console logs of a cluster that has no domain any more."""
 
@@ -118,6 +121,8 @@ class Engine(Protocol):
     """The [user@]name of the server in the URI; '' for this machine."""
     reports: bool
     """Whether this machine can read the consoles on which guests report that they are ready."""
+    resizes: bool
+    """Whether nodes can be added to its clusters and removed from them."""
 
     def capacity(self) -> tuple:
         """CPUs, and memory in KiB, that the engine has in all."""
@@ -167,6 +172,12 @@ class Engine(Protocol):
 
     def destroy(self, node: etree._Element) -> None:
         """Stop the node's domain at once and keep its definition; no error where it is gone."""
+
+    def remove(self, nodes: list) -> None:
+        """Destroy and undefine the domains of ``nodes``, complete or not; no error for none.
+
+        A domain that is not the node's own is left alone.
+        """
 
     def clear(self, cluster: str, ledger: str) -> list:
         """Destroy and undefine every domain of a cluster, complete or not; their names.

@@ -44,6 +44,11 @@ def engine_uri(host: str) -> str:
     return '/'.join(host.split('/')[:3]) if kind.places else host
 
 
+def same_kind(one: str, other: str) -> bool:
+    """Whether two hosts are of the same kind of engine."""
+    return _kind(one) is _kind(other)
+
+
 def driver_uri(name: str) -> str:
     """The URI of an external driver as an engine."""
     return f'{DRIVER}:{name}'

@@ -79,6 +79,9 @@ class Shared:
         """The node's console log, to be read as it grows."""
         return console.Tail(self.console(node))
 
+    def discard(self, nodes: list) -> None:
+        """Nothing: the ledger removes the files of nodes in the cluster's folder."""
+
     def remove(self, cluster: str) -> None:
         """Nothing: the ledger removes the cluster's folder."""
 
@@ -138,6 +141,9 @@ class Elsewhere:
     def tail(self, node: etree._Element) -> Tail:
         """Raises Failure: there is no console log."""
         raise Failure(f"node '{node.get('name')}' has no console log: an external driver booted it")
+
+    def discard(self, nodes: list) -> None:
+        """Nothing: there are none here."""
 
     def remove(self, cluster: str) -> None:
         """Nothing: the driver's ``clean`` did."""

@@ -127,6 +127,11 @@ class Pool:
         """The node's console log, to be read as it grows."""
         return VolumeTail(self._engine, self._pool, f'{_stem(node)}.console.log')
 
+    def discard(self, nodes: list) -> None:
+        """Remove disks and consoles of ``nodes``, which have no domain any more."""
+        self._delete([f'{_stem(node)}.{end}' for node in nodes
+                      for end in ('qcow2', 'seed.img', 'console.log')])
+
     def remove(self, cluster: str) -> None:
         """Remove disks and consoles of a cluster that has no domain any more."""
         end = re.compile(rf'_{self._ledger.identity[:LEDGER_DIGITS]}\.'
