@@ -80,3 +80,26 @@ def test_row_31_a_libvirtd_that_is_gone(site, host):
     assert site.run('vc-status').stdout.decode().count(' running ') == 2
     site.run('vc-clean', site.entry)
     assert site.clusters() == []
+
+
+def test_a_cluster_in_a_pool_is_resized(site, host):
+    """The volumes of nodes that leave are removed, and no others."""
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('storage = pool:default\ncpus_per_node = 1\n')
+    site.document(site.entry, 'vc-boot', 1)
+
+    def volumes():
+        names = [line.split()[0] for line in virsh(host, 'vol-list', 'default').splitlines()]
+        return sorted('_'.join(name.split('_')[1:2]) + name[name.index('.'):]
+                      for name in names if name.startswith(f'{site.entry}_'))
+
+    before = volumes()
+    assert before == ['compute-0.console.log', 'compute-0.qcow2', 'frontend.console.log',
+                      'frontend.qcow2']
+    # No guest runs that could be told.
+    site.fails('vc-resize', '--num-cpus', 2, site.entry)
+    assert volumes() == sorted([*before, 'compute-1.console.log', 'compute-1.qcow2'])
+    site.fails('vc-resize', '--num-cpus', 1, '--force', site.entry)
+    assert volumes() == before
+    assert sorted(virsh(host, 'list', '--all', '--name').split()) == [
+        f'{site.entry}-{name}' for name in ('compute-0', 'frontend')]

@@ -101,8 +101,11 @@ def state_of(site, name):
     """What must stay as it is of a node: process, disk and place in the document."""
     disk = os.stat(disks(etree.tostring(document(site)))[name])
     node, = document(site).xpath(f"cluster/node[@name='{name}']")
+    # Not its <state>, which the document of a filter has.
+    rest = [etree.tostring(element, method='c14n2', with_tail=False)
+            for element in node if element.tag != 'state']
     return (virsh('domid', f'{site.entry}-{name}'), disk.st_ino, disk.st_mtime_ns,
-            etree.tostring(node, method='c14n2'))
+            dict(node.attrib), rest)
 
 
 def test_grows_and_leaves_the_old_nodes_alone(site, frontend):
