@@ -48,9 +48,14 @@ def test_the_environment_is_what_pragma_boot_passes_on(site, monkeypatch):
     assert 'PRAGMA_NODES asks for 8 CPUs, and --num-cpus for 4' in line
 
 
+def test_a_new_cluster_needs_a_number_of_cpus(site):
+    document = site.document(site.entry, 'vc-parse')
+    line = site.fails('vc-allocate', input=document, status=2)
+    assert '--num-cpus or --nodes is needed' in line
+
+
 @pytest.mark.parametrize('arguments, reason', [
     (('--nodes', '2x8', '--num-cpus', '4'), '--nodes tells the CPUs of each node'),
-    ((), '--num-cpus or --nodes is needed'),
     (('--nodes', '2'), "not '2'"), (('--nodes', '2x0'), "not '2x0'"),
     (('--nodes', '0x2'), "not '0x2'"), (('--nodes', '1x10000'), 'at most 9999 CPUs each'),
     (('--nodes', '2x8,'), 'kinds of nodes'), (('--nodes', ' 2x8'), 'kinds of nodes'),
@@ -67,9 +72,8 @@ def test_the_environment_is_what_pragma_boot_passes_on(site, monkeypatch):
 def test_refuses(site, arguments, reason):
     assert reason in site.fails('vc-allocate', *arguments, status=2)
     ours = [word.replace('--num-cpus', '--num_cpus') for word in arguments]
-    if arguments:
-        line = site.fails('pragma_boot', '--vcname', site.entry, '--key', site.key, *ours, status=2)
-        assert reason.replace('--num-cpus', '--num_cpus') in line
+    line = site.fails('pragma_boot', '--vcname', site.entry, '--key', site.key, *ours, status=2)
+    assert reason.replace('--num-cpus', '--num_cpus') in line
 
 
 @pytest.mark.parametrize('arguments', [

@@ -13,7 +13,7 @@ from ..document import tree
 from ..document.vcout import Projection
 from ..engine import console
 from ..engine.registry import Engines
-from ..system import executable, files, log
+from ..system import files, log
 from ..system.failure import Failure
 from ..system.settings import Settings
 from . import growth, ssh
@@ -71,6 +71,7 @@ def tell(root: etree._Element, engines: Engines, ledger: Ledger,
     name = tree.cluster(root).get('name')
     key = os.path.join(ledger.folder(name), 'id_ed25519')
     program, *words = ssh.command(root, None, engines, ledger, key)
+    from ..system import executable
     request = REQUEST if drain is None else f'{REQUEST} --drain {drain}'
     done = executable.finish(
         ['prlimit', f'--fsize={MAXIMUM_BYTES}:', '--', program, '-T', '-o', 'BatchMode=yes',
