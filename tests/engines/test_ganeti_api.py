@@ -14,6 +14,7 @@ from lab.drivers import Wrapped
 from lab.ganeti_lab import PASSWORD, SETTINGS, USER
 from lab.needs import do_without, need, need_fuse
 from lab.site import lines
+from pragma_boot.engine import ganeti, instance
 
 DRIVER = ROOT / 'drivers' / 'ganeti'
 
@@ -410,3 +411,39 @@ def test_the_os_definition_refuses_import_export_and_rename(name):
     done = subprocess.run([DRIVER / 'os/pragma' / name], capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr.decode().startswith(f'{name}: instances of pragma_boot cannot be ')
+
+
+class Instances:
+    """A REST API with instances of two ledgers, and a job that makes one."""
+
+    def __init__(self, tags):
+        self.jobs = [{'id': 7, 'status': 'running', 'ops': [
+            {'instances': [{'tags': [tags['c-compute-1']]}]}]},
+            {'id': 8, 'status': 'running', 'ops': [{'tags': ['pragma_boot:cluster:other']}]}]
+        self.instances = [{'name': name, 'tags': [tag], 'status': 'running', 'pnode': 'a',
+                           'beparams': {'vcpus': 1, 'maxmem': 64}} for name, tag in tags.items()]
+        self.deleted = []
+
+    def ask(self, method, path, body=None, **query):
+        if method == 'DELETE' and path.startswith('/2/jobs/'):
+            self.jobs = [job for job in self.jobs if f"/2/jobs/{job['id']}" != path]
+        elif method == 'DELETE':
+            self.deleted.append(path)
+        return {'/2/jobs': self.jobs, '/2/instances': self.instances}.get(path, 99)
+
+    def follow(self, job, what):
+        return []
+
+
+def test_nodes_are_removed_from_a_cluster():
+    """Their instances alone, and jobs that make instances of the cluster are cancelled before."""
+    cluster = etree.Element('cluster', name='c', ledger='ab')
+    nodes = [etree.SubElement(cluster, 'node', name=f'compute-{number}') for number in range(3)]
+    tag = instance.CLUSTER + instance.mark(cluster)
+    rapi = Instances({'c-frontend': tag, 'c-compute-0': tag, 'c-compute-1': tag,
+                      'c-compute-2': instance.CLUSTER + 'cd:c'})
+    engine = ganeti.Ganeti.__new__(ganeti.Ganeti)
+    engine.uri, engine._rapi = 'ganeti://x', rapi
+    engine.remove(nodes[1:])
+    assert rapi.deleted == ['/2/instances/c-compute-1']
+    assert [job['id'] for job in rapi.jobs] == [8]

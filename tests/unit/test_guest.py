@@ -840,6 +840,15 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 chroot root /usr/bin/python3 /pragma-guest ready --document /vc-out.xml
 cat root/dev/console >console
 : >root/dev/console
+ip -o monitor link address route >monitored &
+monitor=$!
+trap 'kill $server $monitor' EXIT
+chroot root /usr/bin/python3 /pragma-guest update --document /vc-out.xml <"$3"
+trap 'kill $server' EXIT
+kill $monitor
+cp root/etc/hosts hosts
+cat root/dev/console >>console
+: >root/dev/console
 ip address add 10.9.9.9/24 dev priv0
 ip route replace default via 10.9.9.1 dev priv0
 chroot root /usr/bin/python3 /pragma-guest ready --document /vc-out.xml || true
@@ -849,8 +858,10 @@ cat root/dev/console >>console
 
 @pytest.mark.skipif(bool(namespaces_missing()), reason=namespaces_missing())
 def test_network_for_real(tmp_path):
+    """Configure twice, be ready, be told another document, and notice what others change."""
+    (tmp_path / "smaller.xml").write_bytes(smaller())
     done = subprocess.run(["unshare", "--net", "--uts", "--mount", "bash", "-c", IN_NAMESPACES, "-",
-                           str(GUEST / "pragma-guest"), str(DATA / "frontend.xml")],
+                           str(GUEST / "pragma-guest"), str(DATA / "frontend.xml"), "smaller.xml"],
                           cwd=tmp_path, capture_output=True, text=True, timeout=60)
     differs = ("priv0 has 10.1.1.1/16 and 10.9.9.9/24, not 10.1.1.1/16, the default route is "
                "via 10.9.9.1 dev priv0, not via 10.0.2.2 dev pub0: another program changed it; "
@@ -858,7 +869,12 @@ def test_network_for_real(tmp_path):
     assert (done.returncode, done.stderr) == (0, f"pragma-guest: {differs}\n")
     console = (tmp_path / "console").read_text().split("\n")
     assert [line for line in console if line] == [
-        "pragma_boot: ready demo", f"pragma_boot: failed demo: {differs}"]
+        "pragma_boot: ready demo", "pragma_boot: ready demo",
+        f"pragma_boot: failed demo: {differs}"]
+    assert "compute-0" in (tmp_path / "hosts").read_text()
+    assert "compute-1" not in (tmp_path / "hosts").read_text()
+    monitored = (tmp_path / "monitored").read_text()
+    assert "10.1.1.1/16" in monitored and "Deleted" not in monitored
     assert "inet 10.1.1.1/16" in done.stdout and "inet 10.0.2.15/24" in done.stdout
     assert "10.9.9.9" not in done.stdout
     assert "default via 10.0.2.2 dev pub0" in done.stdout
