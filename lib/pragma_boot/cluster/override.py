@@ -1,4 +1,4 @@
-"""What a user asks for in the place of what the vc-in.xml says: the private subnet, the disk size.
+"""What a user asks for beyond what the vc-in.xml says: private subnet, disk size, ordinary user.
 
 pragma_boot hands it to vc-allocate, which the driver calls without options of ours, through the
 environment.
@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from lxml import etree
 
 from ..document import disksize
-from ..system import names
+from ..system import names, sshkey
 from . import pool
 
-SUBNET, SIZE = 'PRAGMA_PRIVATE_NETWORK', 'PRAGMA_DISK_SIZE'
+SUBNET, SIZE, USER = 'PRAGMA_PRIVATE_NETWORK', 'PRAGMA_DISK_SIZE', 'PRAGMA_USER'
+
+DEFAULT_USER = 'user'
+"""The ordinary user of a cluster whose keys name none."""
 
 
 def announce(options: Mapping[str, str | None]) -> None:
@@ -21,6 +24,8 @@ def announce(options: Mapping[str, str | None]) -> None:
         os.environ[SUBNET] = str(pool.subnet_of(word))
     if (word := options['--disk-size']) is not None:
         os.environ[SIZE] = str(names.size(word, '--disk-size', disksize.MAXIMUM))
+    if (word := options['--user']) is not None:
+        os.environ[USER] = names.checked_user(word, '--user')
 
 
 def apply(root: etree._Element, options: Mapping[str, str | None]) -> None:
@@ -29,6 +34,14 @@ def apply(root: etree._Element, options: Mapping[str, str | None]) -> None:
         pool.set_private(root, pool.subnet_of(word))
     if (word := _given(options['--disk-size'], SIZE)) is not None:
         disksize.ask(root, names.size(word, '--disk-size', disksize.MAXIMUM))
+
+
+def user(options: Mapping[str, str | None], keys: str) -> str:
+    """The ordinary user of a cluster: the one that is named, or the owner of the keys."""
+    word = _given(options['--user'], USER)
+    if word is not None:
+        return names.checked_user(word, '--user' if options['--user'] is not None else USER)
+    return sshkey.owner(keys) or DEFAULT_USER
 
 
 def _given(option: str | None, variable: str) -> str | None:

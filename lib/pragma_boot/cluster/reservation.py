@@ -32,11 +32,12 @@ def exists(root: etree._Element, ledger: Ledger) -> bool:
 
 @contextlib.contextmanager
 def made(root: etree._Element, name: str | None, wanted: Wanted, key: str,
-         settings: Settings) -> Iterator[None]:
+         user: str, settings: Settings) -> Iterator[None]:
     """Allocate the cluster of a document, and enter it into the ledger, for a block.
 
-    ``name`` is the cluster's, None for one of the document's. Raises Shortage and Failure. If the
-    block fails, the reservation is released: nobody knows of it who could release it.
+    ``name`` is the cluster's, None for one of the document's; ``user`` is its ordinary user. Raises
+    Shortage and Failure. If the block fails, the reservation is released: nobody knows of it who
+    could release it.
     """
     ledger, hooks = Ledger(settings.temporary_directory), Hooks(settings)
     # Ask the engines before taking the lock: changes by our own tools meanwhile are in the ledger.
@@ -44,7 +45,7 @@ def made(root: etree._Element, name: str | None, wanted: Wanted, key: str,
     with ledger.changing():
         # From here on the ledger says that they are in use.
         staging.restage(root, settings)
-        name, cluster = _allocate(root, name, wanted, key, settings, capacity, ledger)
+        name, cluster = _allocate(root, name, wanted, key, user, settings, capacity, ledger)
         with ledger.entering(name) as folder:
             public = sshkey.make_pair(f'root@{name}', os.path.join(folder, 'id_ed25519'))
             allocation.add_cluster_keys(cluster, public)
@@ -61,16 +62,16 @@ def made(root: etree._Element, name: str | None, wanted: Wanted, key: str,
 
 @contextlib.contextmanager
 def shown(root: etree._Element, name: str | None, wanted: Wanted, key: str,
-          settings: Settings) -> Iterator[None]:
+          user: str, settings: Settings) -> Iterator[None]:
     """Allocate the cluster of a document as ``made`` does, and reserve nothing."""
     ledger, capacity = Ledger(settings.temporary_directory), Capacity(settings)
     with ledger.changing():
-        _allocate(root, name, wanted, key, settings, capacity, ledger)
+        _allocate(root, name, wanted, key, user, settings, capacity, ledger)
     yield
 
 
 def _allocate(root: etree._Element, name: str | None, wanted: Wanted, key: str,
-              settings: Settings, capacity: Capacity,
+              user: str, settings: Settings, capacity: Capacity,
               ledger: Ledger) -> tuple[str, etree._Element]:
     """Add the <cluster>; its name and the element."""
     name = name or ledger.proposed_name(root)
@@ -79,4 +80,5 @@ def _allocate(root: etree._Element, name: str | None, wanted: Wanted, key: str,
     documents = ledger.documents()
     cluster = allocation.allocate(root, name, wanted, key, settings, capacity.free(documents),
                                   pool.Taken.by(documents, ledger.identity), port_free)
+    cluster.set('user', user)
     return name, tree.replace(root, 'cluster', cluster)

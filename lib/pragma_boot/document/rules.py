@@ -50,6 +50,7 @@ MAC = Kind('([0-9a-f]{2}:){5}[0-9a-f]{2}', 'a MAC in small letters such as 52:54
 PARTITION = Kind(r'[1-9][0-9]{0,2}|/dev/[\w+.-]+/[\w+.-]+|btrfsvol:/dev/sda[0-9]+/[\w@+./-]+',
                  'the number of a partition, or a logical volume such as /dev/vg0/root')
 ANY = Kind('(?s:.*)', 'a text')
+USER = Kind(names.USER.pattern, 'the name of an ordinary user')
 ROLE = _words('frontend', 'compute')
 
 ATTRIBUTES: dict[str, dict[str, Kind]] = {
@@ -78,7 +79,8 @@ ATTRIBUTES: dict[str, dict[str, Kind]] = {
 OPTIONAL: dict[str, dict[str, Kind]] = {
     'source': {'name': ENTRY},
     'image': {'modified': INTEGER, 'partition': PARTITION},
-    'cluster': {'ledger': Kind('[0-9a-f]{32}', '32 hexadecimal digits')},
+    'cluster': {'ledger': Kind('[0-9a-f]{32}', '32 hexadecimal digits'),
+                'user': USER},
     'cluster/node': {'disk_size': Kind(COUNT.pattern, 'a whole number of bytes from 1 on')},
     'cluster/node/interface': {
         'gw': ADDRESS, 'port': _up_to(65535, 1024), 'bridge': LINK, 'source': LINK,
@@ -166,6 +168,9 @@ def check(root: etree._Element) -> Fault | None:
     cluster = root.find('cluster')
     if cluster is None:
         return None
+    user = cluster.get('user')
+    if user is not None and not names.is_user(user):
+        return cluster.sourceline or 0, f'<cluster> has user="{user}": it must be {USER.words}'
     return _of_dns(cluster.find('dns')) or _of_nodes(cluster)
 
 

@@ -32,7 +32,8 @@
           <compute count="{count($cluster/node[@role = 'compute'])}">
             <xsl:for-each select="$cluster/node[@role = 'compute']">
               <xsl:variable name="own" select="interface[@network = 'private']"/>
-              <node name="{@name}" mac="{$own/@mac}" ip="{$own/@ip}" cpus="{@cpus}">
+              <node name="{@name}" mac="{$own/@mac}" ip="{$own/@ip}" cpus="{@cpus}"
+                    memory="{@memory}">
                 <private ip="{$own/@ip}" netmask="{$own/@netmask}" mac="{$own/@mac}"/>
               </node>
             </xsl:for-each>
@@ -42,7 +43,8 @@
           <frontend fqdn="{$frontend/@fqdn}">
             <public fqdn="{$frontend/@fqdn}"/>
           </frontend>
-          <compute name="{$self/@name}" gw="{$private/@gw}">
+          <compute name="{$self/@name}" gw="{$private/@gw}" cpus="{$self/@cpus}"
+                   memory="{$self/@memory}">
             <xsl:copy-of select="$self/@disk_size"/>
             <private fqdn="{$self/@fqdn}" ip="{$private/@ip}" netmask="{$private/@netmask}"
                      gw="{$private/@gw}" mac="{$private/@mac}"/>
@@ -53,6 +55,9 @@
         <dns ip="{$cluster/dns/@ip}" search="{$cluster/dns/@search}"
              domain="{$cluster/dns/@domain}"/>
       </network>
+      <xsl:if test="$cluster/@user">
+        <user name="{$cluster/@user}"/>
+      </xsl:if>
       <key>
         <xsl:for-each select="$cluster/key[not(@role) or @role = $self/@role]">
           <xsl:if test="position() &gt; 1"><xsl:text>&#10;</xsl:text></xsl:if>

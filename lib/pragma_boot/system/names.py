@@ -33,6 +33,36 @@ def checked_cluster(name: str, what: str) -> str:
     return name
 
 
+USER = re.compile('[a-z_][a-z0-9_-]{0,31}')
+"""Names that useradd(8) takes. The guest part of HPC images has the same rule."""
+
+_SYSTEM_USERS = """
+    root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody
+    messagebus sshd munge slurm chrony statd polkitd uuidd tcpdump tss ntp dbus rpc rpcuser ftp halt
+    shutdown operator adm tty disk kmem dialout fax voice cdrom floppy tape sudo wheel audio dip src
+    shadow utmp video sasl plugdev staff users nogroup input sgx kvm render crontab ssh mem lock
+    """
+
+SYSTEM_USERS = frozenset(_SYSTEM_USERS.split())
+"""Accounts and groups that Debian and its relatives have without an ordinary user."""
+
+
+def is_user(name: str) -> bool:
+    """Whether an ordinary user of a cluster can have this name."""
+    return bool(USER.fullmatch(name)) and name not in SYSTEM_USERS and (
+        not name.startswith(('_', 'systemd-')))
+
+
+def checked_user(name: str, what: str) -> str:
+    """``name`` itself, which an ordinary user can have; raises Usage."""
+    if not USER.fullmatch(name):
+        raise Usage(f"{what} must be the name of a user: at most 32 small letters, digits, '-' and "
+                    f"'_', of which the first is a letter or '_', not '{name}'")
+    if not is_user(name):
+        raise Usage(f"{what} '{name}' is an account of the system: name an ordinary user")
+    return name
+
+
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 
 

@@ -5,7 +5,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from . import process
+from . import names, process
 from .failure import Failure, cause
 
 DEFAULT = '/root/.ssh/id_rsa.pub'
@@ -51,6 +51,22 @@ def read_public(path: str) -> str:
                           f"'{path}' has a certificate in it, which lets nobody in unless its "
                           'CA is trusted: name the public key')
     return '\n'.join(keys.values())
+
+
+KEY = re.compile(r'(?:^|[ \t])(?:ssh|ecdsa|sk)-[^ \t]+[ \t]+AAAA[^ \t]+[ \t]+(.*)')
+
+
+def owner(keys: str) -> str:
+    """The user of the first comment ``name@host`` in public keys, '' where there is none.
+
+    ssh-keygen(1) writes such a comment into each new key.
+    """
+    for line in keys.split('\n'):
+        comment = KEY.search(line)
+        name, at, _ = comment[1].partition('@') if comment else ('', '', '')
+        if at and names.is_user(name):
+            return name
+    return ''
 
 
 def given(path: str | None) -> str:
