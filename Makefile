@@ -117,12 +117,36 @@ demo-two: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## boot two cl
 	$(bin)/vc-status demo-a demo-b; \
 	echo; echo "Removing both"
 
+.PHONY: demo-hpc
+demo-hpc: setup $(pragma)/images/hpc/hpc.img.gz $(demo_key) ## boot an HPC cluster, run an MPI program by sbatch
+	$(Q)if $(bin)/vc-status demo-hpc >/dev/null 2>&1; then \
+	    echo "The cluster demo-hpc exists; starting those of its nodes that do not run"; \
+	    $(bin)/vc-start --wait demo-hpc; \
+	else \
+	    echo "Booting a frontend and three compute nodes; without KVM, this takes some minutes"; \
+	    $(bin)/pragma_boot --vcname hpc --name demo-hpc --num_cpus 6 --user demo --key '$(demo_key).pub' --wait >/dev/null; \
+	fi; \
+	$(bin)/vc-status demo-hpc; echo; \
+	$(pragma)/examples/mpi-job demo-hpc demo '$(demo_key)'
+	$(Q)echo; echo "Log in as the user, or to the frontend as root:"; \
+	echo "  $(bin)/vc-ssh -i $(demo_key) demo-hpc su - demo"; echo "  $(bin)/vc-ssh -i $(demo_key) demo-hpc"; \
+	echo "Remove the cluster:"; echo "  make demo-hpc-clean"
+
+.PHONY: demo-hpc-clean
+demo-hpc-clean: ## remove the cluster of make demo-hpc
+	$(Q)$(bin)/vc-clean demo-hpc
+
 $(demo_key):
 	$(Q)mkdir -p $(@D)
 	$(Q)ssh-keygen -q -t ed25519 -N '' -C demo -f $@
 
 $(pragma)/images/debian/debian.img.gz: $(pragma)/images/debian/build $(wildcard $(pragma)/images/guest/*) | packages
 	$(Q)echo "Building the demo image $(@F); this takes a few minutes"
+	$(Q)$< $@
+
+$(pragma)/images/hpc/hpc.img.gz: $(pragma)/images/hpc/build $(pragma)/images/debian/build \
+    $(wildcard $(pragma)/images/guest/*) $(shell find $(pragma)/images/hpc/overlay -type f) | packages
+	$(Q)echo "Building the HPC image $(@F); this takes some minutes"
 	$(Q)$< $@
 
 ## Clusters

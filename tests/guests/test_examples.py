@@ -30,7 +30,7 @@ def run(site, example, *arguments, input=b'', status=0, **environment):
 
 def test_all_are_short_and_executable():
     found = [path for path in EXAMPLES.rglob('*') if path.is_file()]
-    assert len(found) == 8
+    assert len(found) == 9
     for path in found:
         text = path.read_text()
         assert os.access(path, os.X_OK) and text.startswith('#!'), path

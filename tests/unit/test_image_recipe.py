@@ -111,4 +111,4 @@ def test_vc_in():
 
 
 def test_database_names_the_image():
-    assert (IMAGES / "vcdb.txt").read_text() == "debian,debian/vc-in.xml\n"
+    assert (IMAGES / "vcdb.txt").read_text() == "debian,debian/vc-in.xml\nhpc,hpc/vc-in.xml\n"
