@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import ganeti
+from bench import ganeti, hpc
 from bench.site import BIN, USER, Site
 
 BLOCK = 4096
@@ -443,4 +443,6 @@ ROWS = [
         f'{ganeti.COMPUTES + 1} instances of the demo image on three Ganeti nodes, '
         'until all are made',
         lambda site: ganeti.ways(site, Way), ganeti.goals),
+    Row('hpc', f'a frontend and {hpc.COMPUTES} compute nodes of the HPC image, image staged',
+        lambda site: hpc.ways(site, Way, shell), hpc.goals, hpc.FIRST_JOB),
 ]
