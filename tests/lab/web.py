@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         if wanted and self.server.ranges and self.headers.get('If-Range') in (None, etag):
             start, status = int(re.fullmatch(r'bytes=(\d+)-', wanted)[1]), 206
             if start >= len(content):
-                return self.plain(416)
+                return self.plain(416, **{'Content-Range': f'bytes */{len(content)}'})
         self.server.requests.append((self.path, wanted, status))
         self.send_response(status)
         self.send_header('ETag', etag)

@@ -11,7 +11,8 @@ import pytest
 from lxml import etree
 
 from lab import ROOT
-from lab.needs import need
+from lab.needs import need, need_fuse
+from lab.nodes import without_dependency
 from lab.site import lines
 from lab.web import serving, tls
 
@@ -108,6 +109,20 @@ def test_a_cluster_from_a_remote_entry(remote):
     assert remote.make('list').stdout.decode() == f'{remote.entry}\n'
 
 
+def test_pragma_boot_fetches_and_boots(remote):
+    need_fuse()
+    without_dependency(remote)
+    publish(remote)
+    remote.run('pragma_boot', '--vcname', remote.entry, '--num_cpus', 2, '--key', remote.key)
+    document, = remote.temp.glob('clusters/*/document.xml')
+    root = etree.parse(document).getroot()
+    assert root.find('source').get('name') == remote.entry
+    assert str(remote.temp / 'fetched') in root.find('image').get('source')
+    remote.server.misbehave('is_busy')
+    done = remote.run('pragma_boot', '--vcname', remote.entry, '--key', remote.key)
+    assert f"the entry '{remote.entry}' of " in done.stderr.decode()
+
+
 def test_a_server_that_breaks_off_at_random_bytes(remote):
     """Nothing is asked for twice, and one command is enough."""
     remote.server.misbehave('breaks_off', r'img\.gz')
@@ -134,6 +149,18 @@ def test_a_later_command_goes_on(remote):
     remote.run('vc-fetch', remote.entry)
     (_, wanted, status), = image_requests(remote)
     assert (wanted, status) == (f'bytes={size // 2}-', 206) and whole(remote)
+
+
+def test_a_file_that_is_all_here_is_not_fetched_again(remote):
+    """A process was killed between the last byte and the name of the file."""
+    remote.server.misbehave('stalls', r'img\.gz')
+    remote.fails('vc-fetch', remote.entry)
+    part, = (remote.temp / 'fetched').rglob('*.part')
+    part.write_bytes((remote.vc_in.parent / 'calit2-119-222.img.gz').read_bytes())
+    remote.server.misbehave(None)
+    remote.server.requests.clear()
+    remote.run('vc-fetch', remote.entry)
+    assert whole(remote) and [status for *_, status in image_requests(remote)] == [416]
 
 
 def test_a_server_without_ranges(remote):
@@ -259,6 +286,19 @@ def test_a_changed_digest_under_an_old_name_is_said(remote):
         in line and f"'vc-fetch --update {remote.entry}' takes the other" in line
     done = remote.run('vc-fetch', '--update', remote.entry)
     assert (done.stdout, done.stderr) == (path, b'') and whole(remote)
+
+
+def test_the_old_entry_is_put_back(remote):
+    """A process was killed between the two renames of an update, and the server is away."""
+    path = remote.run('vc-fetch', remote.entry).stdout
+    folder = os.path.dirname(path.decode().strip())
+    new = os.path.join(os.path.dirname(folder), f'.{remote.entry}.new')
+    os.mkdir(new)
+    os.rename(folder, os.path.join(new, 'old'))
+    remote.server.misbehave('is_busy')
+    assert remote.run('vc-fetch', remote.entry).stdout == path
+    remote.server.misbehave(None)
+    assert remote.run('vc-fetch', remote.entry).stdout == path and whole(remote)
 
 
 def test_what_did_not_change_is_not_fetched_again(remote):

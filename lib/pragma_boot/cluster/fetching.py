@@ -6,6 +6,7 @@ break left there have their digests as names, and are gone on with.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import shutil
@@ -79,7 +80,7 @@ class Site:
         if not begun and (done := self._compare(name, relative, update)):
             return done
         os.makedirs(self.folder, exist_ok=True)
-        with lock.exclusive(os.path.join(self.folder, f'.{name}.lock')):
+        with self._locked(name):
             self._restore(name)
             # Another process may have fetched it meanwhile, or have been killed at its end.
             if done := self._compare(name, relative, update):
@@ -90,11 +91,17 @@ class Site:
             self._make(name, relative, before)
             return CHANGED if before else FETCHED
 
+    def _locked(self, name: str) -> contextlib.AbstractContextManager[None]:
+        return lock.exclusive(os.path.join(self.folder, f'.{name}.lock'))
+
     def _new(self, name: str) -> str:
         return os.path.join(self.folder, f'.{name}.new')
 
     def _do_without(self, name: str, broken: Broken, update: bool) -> str:
         """Take what is here where the server cannot be reached; raises Failure."""
+        if os.path.exists(self._new(name)):
+            with self._locked(name):
+                self._restore(name)
         there = self.entry(name)
         if not there or update:
             raise broken
@@ -152,7 +159,8 @@ class Site:
             shutil.rmtree(leftover, ignore_errors=True)
         os.makedirs(whole)
         here = {digest: os.path.join(self.folder, name, path)
-                for path, digest in (before.digests if before else {}).items()}
+                for path, digest in (before.digests if before else {}).items()
+                if os.path.exists(os.path.join(self.folder, name, path))}
         folder, vc_in = posixpath.split(relative)
         self._bring(folder, vc_in, new, here, MAXIMUM_VC_IN)
         paths = self._images(os.path.join(whole, vc_in), folder)

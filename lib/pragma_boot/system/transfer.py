@@ -150,6 +150,10 @@ class _Transfer:
         if self._position and self._validator:
             headers = {'Range': f'bytes={self._position}-', 'If-Range': self._validator}
         answer = self._web.open(self._url, headers)
+        if (answer.status == 416 and self._position
+                and answer.headers.get('Content-Range') == f'bytes */{self._position}'):
+            answer.close()
+            return    # a process was killed when all of it was here
         try:
             self._read(answer, self._expect(answer))
         except urllib3.exceptions.HTTPError as error:

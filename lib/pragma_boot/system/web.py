@@ -170,10 +170,10 @@ class Web:
                 'ssl_context': self._context(), 'retries': False,
                 'timeout': urllib3.Timeout(connect=CONNECT_SECONDS, read=self._seconds)}
             try:
-                place = urllib3.util.parse_url(proxy)
-                if not place.scheme:
-                    place = urllib3.util.parse_url(f'//{proxy}')._replace(scheme='http')
-                manager = (urllib3.ProxyManager(place.url, **options)
+                named = re.match('[A-Za-z0-9]+:/', proxy)
+                place = urllib3.util.parse_url(proxy if named else f'//{proxy}')
+                manager = (urllib3.ProxyManager(place._replace(scheme=place.scheme or 'http').url,
+                                                **options)
                            if proxy else urllib3.PoolManager(**options))
             except (urllib3.exceptions.HTTPError, ValueError):
                 raise Failure(f"proxy '{proxy}' of the environment is not http:// or https://"
