@@ -191,7 +191,7 @@ class Site:
                     self.remote.bring(source, here[digest] + PART, watch, maximum)
                 os.chmod(here[digest] + PART, 0o444)
                 os.rename(here[digest] + PART, here[digest])
-        os.link(here[digest], target)
+        files.link(here[digest], target)
 
     def _images(self, path: str, folder: str) -> list[str]:
         """The files that a vc-in.xml names as images, below its own folder; raises Failure."""

@@ -49,6 +49,18 @@ def sync_folder(path: str) -> None:
         os.close(folder)
 
 
+def link(path: str, target: str) -> None:
+    """Give a file a second name, or make a copy where the file system has no hard links (FAT)."""
+    try:
+        os.link(path, target)
+    except PermissionError:
+        import shutil
+        shutil.copyfile(path, target)
+        with open(target, 'rb') as file:
+            os.fchmod(file.fileno(), os.stat(path).st_mode & 0o777)
+            os.fsync(file.fileno())
+
+
 def write(path: str, content: bytes, mode: int = 0o644) -> None:
     """Replace the file at ``path``: write a new one, sync it, rename it."""
     with draft(path) as file:
