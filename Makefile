@@ -22,7 +22,8 @@ KEY ?= /root/.ssh/id_rsa.pub
 # libguestfs, and is installed only if there is none.
 PACKAGES := python3-venv make qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libxml2-utils \
 	guestfish mmdebstrap e2fsprogs fdisk util-linux xz-utils zstd fuse3 grub-pc-bin grub-common openssh-client \
-	procps iproute2 ovmf dosfstools mtools passt $(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
+	procps iproute2 ovmf dosfstools mtools passt gpgv ca-certificates \
+	$(if $(wildcard /boot/vmlinuz-*),,linux-image-cloud-amd64)
 
 # The packages that make the UEFI image of `make test`, and all stock images: see --packages of the programs in
 # tests/images. OVMF starts the first.
@@ -32,9 +33,9 @@ IMAGE_PACKAGES := $(UEFI_PACKAGES) lvm2 xfsprogs xz-utils fai-server fai-setup-s
 
 # The packages that `make test` needs in addition: bzip2 for images, groff for the manual pages, Open vSwitch for
 # VLANs, strace, GNU time for the test of the benchmark, Graphviz, zsh for its completion, OpenSSL for certificates,
-# jq for JSON, and GRUB for a UEFI guest.
+# jq for JSON, GnuPG for signatures, and GRUB for a UEFI guest.
 TEST_PACKAGES := bzip2 libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl jq \
-	grub-efi-amd64-bin $(UEFI_PACKAGES)
+	gpg gpg-agent grub-efi-amd64-bin $(UEFI_PACKAGES)
 
 # The packages that `make test-long` needs in addition: XFS and btrfs for other images, and a Ganeti cluster.
 LONG_PACKAGES := xfsprogs btrfs-progs ganeti openssh-server python3-lxml $(IMAGE_PACKAGES)
@@ -158,7 +159,7 @@ list: ## list the entries of the image database
 .PHONY: stage
 stage: ## VC=name: unpack and prepare the images of an entry
 	$(Q)[ -n "$(VC)" ] || { echo "make: VC is not set; run: make $@ VC=name ('make list' lists the names)" >&2; exit 2; }
-	$(Q)document=$$($(bin)/vc-parse "$$($(bin)/vc-list --path '$(VC)')"); \
+	$(Q)path=$$($(bin)/vc-fetch '$(VC)'); document=$$($(bin)/vc-parse "$$path"); \
 	$(bin)/vc-stage <<<"$$document" >/dev/null
 
 .PHONY: prune
@@ -188,7 +189,7 @@ clean-cluster: ## NAME=cluster: remove a cluster
 ## Development
 
 # The tools that `make bench` compares with ours.
-BENCH_PACKAGES := gzip pigz isal bzip2 virtinst guestfs-tools time
+BENCH_PACKAGES := gzip pigz isal bzip2 virtinst guestfs-tools time curl
 
 bench: PACKAGES += $(BENCH_PACKAGES) $(LONG_PACKAGES) openssl
 

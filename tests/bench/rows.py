@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import ganeti, hpc
+from bench import fetch, ganeti, hpc
 from bench.site import BIN, USER, Site
 
 BLOCK = 4096
@@ -425,6 +425,8 @@ ROWS = [
         stage_ways('bench-zeros', lambda site: site.made('zeros', 4096, 100)), stage_goals),
     Row('stage-formats', 'stage the demo image in other formats', format_ways, format_goals,
         'ours, .qcow2'),
+    Row('fetch', 'fetch the demo image from a web server on this machine, verified and synced',
+        lambda site: fetch.ways(site, Way, shell), fetch.goals),
     Row('stage-again', 'stage the demo image again, nothing changed', again_ways,
         lambda medians: [('whole process, through make', medians['ours, again'].seconds, 0.3,
                           ' s')],

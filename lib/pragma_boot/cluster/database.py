@@ -5,12 +5,15 @@ The format is that of the PRAGMA sites' databases.
 import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..system import files, log
 from ..system.failure import Failure, cause
 
 FILE = 'vcdb.txt'
+
+RECORD = '.fetched.xml'
+"""The file in the folder of a fetched entry, whose name is the entry's."""
 
 LABEL = '[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?'
 PATTERN = re.compile(rf'(?=.{{1,63}}\Z){LABEL}(\.{LABEL})*')
@@ -31,15 +34,36 @@ def entries(base_path: str, complain: Callable[[object], None] = log.warn) -> di
     ``complain`` is called with a message for each line that is not an entry; the line is skipped.
     Raises Failure for a folder without vcdb.txt.
     """
-    path = os.path.join(os.path.abspath(base_path), FILE)
+    path = os.path.join(os.path.abspath(folder(base_path)), FILE)
     try:
         with open(path, 'rb') as file:
-            lines = file.read().splitlines()
+            content = file.read()
     except OSError as error:
         raise Failure(f"cannot read image database '{path}': {cause(error)} (a base_path in "
                       'site_conf.conf is relative to the folder of that file)') from None
+    return {name: os.path.join(os.path.dirname(path), relative)
+            for name, relative in parse(content, path, complain).items()}
+
+
+def is_remote(base_path: str) -> bool:
+    """Whether a database is named by a URL."""
+    return bool(re.match('[A-Za-z][A-Za-z0-9+.-]*:/', base_path))
+
+
+def folder(base_path: str) -> str:
+    """``base_path`` itself; raises Failure where it is a URL."""
+    if is_remote(base_path):
+        raise Failure(f"image database '{base_path}' is on a web server: this needs a folder")
+    return base_path
+
+
+def parse(content: bytes, path: str, complain: Callable[[object], None]) -> dict[str, str]:
+    """The entries of a vcdb.txt: {name: path of its vc-in.xml as written there}.
+
+    ``complain`` is called for each bad line, with ``path`` and the number of the line.
+    """
     found: dict[str, str] = {}
-    for count, line in enumerate(lines, 1):
+    for count, line in enumerate(content.splitlines(), 1):
         try:
             name, relative = _entry(line)
             if name in found:
@@ -48,7 +72,7 @@ def entries(base_path: str, complain: Callable[[object], None] = log.warn) -> di
             complain(f'{path}:{count}: {failure}: the line is skipped')
             continue
         if name:
-            found[name] = os.path.join(os.path.dirname(path), relative)
+            found[name] = relative
     return found
 
 
@@ -71,7 +95,11 @@ def _entry(line: bytes) -> tuple[str, str]:
 
 def entry(base_path: str, name: str) -> str:
     """The path of the vc-in.xml of one entry; raises Failure where there is none."""
-    found = entries(base_path)
+    return chosen(entries(base_path), base_path, name)
+
+
+def chosen(found: Mapping[str, str], base_path: str, name: str) -> str:
+    """The path of the entry ``name`` of those that a database has; raises Failure."""
     if name not in found:
         raise Failure(f"no entry '{name}' in image database '{base_path}': "
                       f"it has {', '.join(sorted(found)) or 'none'}")
@@ -83,6 +111,11 @@ def name_of(base_path: str, path: str) -> str | None:
 
     Bad lines are not named: the caller was not asked about the database.
     """
+    base = os.path.dirname(os.path.realpath(path))
+    if os.path.exists(os.path.join(base, RECORD)):
+        return os.path.basename(base)
+    if is_remote(base_path):
+        return None
     try:
         found = entries(base_path, log.detail)
     except Failure:

@@ -13,7 +13,7 @@ import shutil
 from typing import NamedTuple
 
 from ..document import entry, tree, vcin
-from ..image import formats, inspection, profile
+from ..image import formats, inspection, profile, source
 from ..image.inspection import Found
 from ..system import files, lock, log, process
 from ..system.failure import Failure
@@ -52,8 +52,8 @@ class Done(NamedTuple):
 def make(image: str, base_path: str, wish: Wish, settings: Settings) -> Done:
     """Make an entry of ``image``, unless there is one of it already; raises Failure."""
     name = database.checked(wish.name or _name_of(image))
-    base = os.path.abspath(base_path)
-    formats.open_source(image).close()
+    base = os.path.abspath(database.folder(base_path))
+    source.open_file(image).close()
     if not os.path.isdir(base):
         raise Failure(f"there is no folder '{base}' for the image database: make it, or name "
                       'another with --base_path')

@@ -133,6 +133,11 @@ def image_file(root: etree._Element, role: str) -> str:
     return path
 
 
+def image_parts(root: etree._Element, role: str) -> list[str]:
+    """The paths of the parts of a role's image, as vc-parse found them; [] for a whole file."""
+    return [part.get('path') for part in root.iterfind('source/part') if part.get('role') == role]
+
+
 def image_type(root: etree._Element, role: str) -> str:
     """The <driver type=> of the disk of the author's image for a role, '' where there is none."""
     return domain(root, role).xpath(

@@ -10,9 +10,9 @@ from lxml import etree
 
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
-from . import difference, disksize, hardware, libvirt_schema, permit, refusal, subnet
+from . import difference, disksize, hardware, libvirt_schema, parts, permit, refusal, subnet
 from .requirement import Doubt, Requirement, insist
-from .tree import ROLES, put
+from .tree import ROLES, image_file, image_parts, put
 
 INTERFACES = {'frontend': 2, 'compute': 1}
 
@@ -33,14 +33,17 @@ def resolve(root: etree._Element, base: str, path: str, settings: Settings,
     """
     parsed = root.find('source') is not None
     subnet.check(root, settings)
-    for role in ROLES:
-        found = root.find(f'{role}/domain')
-        if found is not None:
-            insist(REQUIREMENTS, Author(found, role, base, parsed))
+    authors = [Author(root.find(f'{role}/domain'), role, base, parsed, [])
+               for role in ROLES if root.find(f'{role}/domain') is not None]
+    for author in authors:
+        insist(REQUIREMENTS, author)
     if not parsed:
         source = put(root, etree.Element('source', path=path))
         if name:
             source.set('name', name)
+        for author in authors:
+            for part in author.parts:
+                put(source, etree.Element('part', role=author.role, path=part))
     return root
 
 
@@ -55,6 +58,13 @@ def warnings(root: etree._Element) -> list[str]:
                             *difference.found(author, role))]
 
 
+def files(root: etree._Element) -> list[str]:
+    """The absolute paths of the images, or of their parts, of a document that was resolved."""
+    return list(dict.fromkeys(
+        path for role in ROLES if root.find(role) is not None
+        for path in image_parts(root, role) or [image_file(root, role)]))
+
+
 def dropped(root: etree._Element, roles: Collection[str] = ROLES) -> list[str]:
     """A message for each part of the authors' <domain>s that is not carried over."""
     return [f"not carried over from the {role}'s <domain>: {path}"
@@ -65,13 +75,15 @@ def dropped(root: etree._Element, roles: Collection[str] = ROLES) -> list[str]:
 class Author(NamedTuple):
     """An author's <domain> for a role, and the folder ``base`` that its image is below.
 
-    ``parsed`` is whether vc-parse made the image's path absolute before.
+    ``parsed`` is whether vc-parse made the image's path absolute before. ``parts`` gets the paths
+    of an image that is in parts.
     """
 
     domain: etree._Element
     role: str
     base: str
     parsed: bool
+    parts: list[str]
 
 
 def _harmless(author: Author) -> str:
@@ -114,13 +126,22 @@ def _disk(author: Author) -> str:
 
 
 def _image(author: Author) -> str:
-    """Make the path of the image absolute in the document."""
+    """Make the path of the image absolute in the document; an image may be in parts."""
     source = disks(author.domain)[0].find('source')
-    source.set('file', _image_path(source.get('file'), author))
-    return f"its image is there: '{os.path.basename(source.get('file'))}'"
+    file = source.get('file')
+    path, root = _inside(file, author), author.domain.getroottree().getroot()
+    told = image_parts(root, author.role)
+    if not author.parsed and not os.path.lexists(path):
+        told = [_inside(part, author) for part in parts.of(root, author.role, file)]
+    for each in told or [path]:
+        _require_file(each, author.role)
+    author.parts.extend(told)
+    source.set('file', path)
+    count = f', in {len(told)} parts' if told else ''
+    return f"its image is there: '{os.path.basename(path)}'{count}"
 
 
-def _image_path(file: str, author: Author) -> str:
+def _inside(file: str, author: Author) -> str:
     """The absolute path of an image; raises Failure for one outside the author's folder."""
     if ':' in file or not file.isprintable():
         raise Failure(f"image {file!r} of the {author.role}: ':' and control characters are "
@@ -133,13 +154,16 @@ def _image_path(file: str, author: Author) -> str:
     if os.path.commonpath([inside, os.path.realpath(path)]) != inside:
         raise Failure(f"image '{file}' of the {author.role} lies outside the vc-in.xml's folder "
                       f"'{author.base}'")
+    return os.path.normpath(path)
+
+
+def _require_file(path: str, role: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise Failure(f"cannot open image '{path}' of the {author.role}: {cause(error)}") from None
+        raise Failure(f"cannot open image '{path}' of the {role}: {cause(error)}") from None
     if not stat.S_ISREG(mode):
-        raise Failure(f"image '{path}' of the {author.role} is not a regular file")
-    return os.path.normpath(path)
+        raise Failure(f"image '{path}' of the {role} is not a regular file")
 
 
 def _hardware(author: Author) -> str:

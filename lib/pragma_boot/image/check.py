@@ -10,7 +10,7 @@ from ..document import firmware, permit, subnet, tree, vcin
 from ..document.requirement import Checklist, Doubt, Requirement
 from ..system import confinement
 from ..system.settings import Settings
-from . import bootable, formats, guest, profile, root, services
+from . import bootable, formats, guest, profile, root, services, source
 from .record import Author
 
 BYTE_ORDER_MARK = b'\xef\xbb\xbf'
@@ -50,7 +50,7 @@ def check(path: str, settings: Settings, folder: str,
 
 def _is_xml(path: str) -> bool:
     """Whether a file is a vc-in.xml and not an image."""
-    with formats.open_source(path) as file:
+    with source.open_file(path) as file:
         head = file.read(64).removeprefix(BYTE_ORDER_MARK).lstrip()
     return path.endswith('.xml') or head.startswith(b'<')
 
@@ -85,11 +85,12 @@ def _check_vc_in(path: str, settings: Settings, checklist: Checklist,
         domain = roots[0].find(f'{role}/domain')
         if domain is None:
             continue
-        author = vcin.Author(domain, role, base, False)
+        author = vcin.Author(domain, role, base, False, [])
         checked = checklist.run(role, described, author, {f'{base}/': ''})
         if checked:
             image = Image(vcin.disks(domain)[0].find('source').get('file'), Author(
-                tree.image_type(roots[0], role), tree.text(roots[0].find(f'{role}/partition'))))
+                tree.image_type(roots[0], role), tree.text(roots[0].find(f'{role}/partition')),
+                tuple(author.parts)))
             images.setdefault(image, {})[role] = permit.permitted(domain)
         else:
             checklist.skip(role, ['the content of its image'])
@@ -130,7 +131,7 @@ def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int,
 
         def read(_: None) -> str:
             name, finding = stack.enter_context(formats.readable(path, maximum, folder,
-                                                                author.type))
+                                                                author.type, author.parts))
             raw.append(name)
             return finding
         readable = Requirement('the image can be unpacked', read,

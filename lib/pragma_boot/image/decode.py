@@ -51,7 +51,10 @@ def _require_end(source: int) -> None:
     ISA-L reports it in the same words as a file that is cut short.
     """
     import zlib
-    os.lseek(source, 0, os.SEEK_SET)
+    try:
+        os.lseek(source, 0, os.SEEK_SET)
+    except OSError:
+        return    # a pipe of parts
     while True:
         member, data = zlib.decompressobj(zlib.MAX_WBITS | 16), b''
         try:
@@ -82,6 +85,8 @@ class _Bzip2:
     def __init__(self, source: int) -> None:
         import bz2
         self._source = source
+        self._position = 0
+        self._ahead = b''
         self._new = bz2.BZ2Decompressor
         self._stream = self._new()
 
@@ -89,7 +94,7 @@ class _Bzip2:
         while True:
             if self._stream.eof and not self._next():
                 return 0
-            packed = os.read(self._source, CHUNK) if self._stream.needs_input else b''
+            packed = self._read() if self._stream.needs_input else b''
             if self._stream.needs_input and not packed:
                 raise EOFError('Compressed file ended before the end-of-stream marker was reached')
             data = self._stream.decompress(packed, len(buffer))
@@ -97,15 +102,22 @@ class _Bzip2:
                 buffer[:len(data)] = data
                 return len(data)
 
+    def _read(self) -> bytes:
+        """The next bytes of the file, which need not be one that can seek."""
+        data, self._ahead = self._ahead or os.read(self._source, CHUNK), b''
+        self._position += len(data)
+        return data
+
     def _next(self) -> bool:
         """Go on to the next stream of the file, if there is one; raises Trailing."""
-        end = os.lseek(self._source, -len(self._stream.unused_data), os.SEEK_CUR)
-        following = os.read(self._source, 3)
-        if following and not b'BZh'.startswith(following):
-            raise Trailing(end)
-        os.lseek(self._source, end, os.SEEK_SET)
+        self._ahead = self._stream.unused_data
+        self._position -= len(self._ahead)
+        while len(self._ahead) < 3 and (more := os.read(self._source, CHUNK)):
+            self._ahead += more
+        if self._ahead and not b'BZh'.startswith(self._ahead[:3]):
+            raise Trailing(self._position)
         self._stream = self._new()
-        return bool(following)
+        return bool(self._ahead)
 
 
 def unxz(source: int, target: int, maximum: int) -> None:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from ..system import child, confinement
-from ..system.failure import Failure, cause
+from ..system.failure import Failure
 from . import decode, qcow2
 from .decode import Decoder, Trailing
 from .meter import Follower
+from .source import Source
 from .sparse import CHUNK, Excess
 
 SECTOR = 512
@@ -71,53 +70,36 @@ def recognize(head: bytes) -> Format:
     return next(one for one in FORMATS if head.startswith(one.magic))
 
 
-def open_source(path: str) -> io.FileIO:
-    """Open an author's image for reading; raises Failure where it is not a regular file."""
-    try:
-        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        raise Failure(f"cannot open image '{path}': {cause(error)}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise Failure(f"image '{path}' is not a regular file")
-    return open(descriptor, 'rb', buffering=0)
-
-
-def identity(path: str) -> str:
-    """A text that changes with the source file: its path, size, inode and times."""
-    with open_source(path) as file:
-        found = os.fstat(file.fileno())
-    return f'{path}\n{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}'
-
-
 def unpack(path: str, target: BinaryIO, maximum: int, folder: str, type: str = '',
-           meter: int | None = None) -> str:
+           meter: int | None = None, parts: Sequence[str] = ()) -> str:
     """Write the raw image of the file ``path`` sparse to ``target``, an open empty file.
 
-    Returns the SHA-256 of the source file, hexadecimal. A file on the way to it has no name, and
+    ``parts`` are files that make it up where it is not there itself. Returns the SHA-256 of the
+    source file, hexadecimal. A file on the way to it has no name, and
     lies in ``folder``. Raises Failure for a source that is damaged, empty, of a refused format, not
     of ``type`` (inside its compression), not whole sectors, or larger than ``maximum`` bytes when
     unpacked. Progress is reported to the descriptor ``meter``.
     """
     import tempfile
-    with open_source(path) as source, contextlib.ExitStack() as stack:
+    with Source(parts or [path]) as source, contextlib.ExitStack() as stack:
         outer, inner = _formats(source, path, type)
         convert = inner == QCOW2
         direct = convert and not outer.packed and _is_readable(source)
         # QEMU opens the file anew, so its position is not ours: what it has written is as much.
         follow = Follower(source, meter, (lambda: os.fstat(target.fileno()).st_blocks * 512)
-                           if direct else (lambda: os.lseek(source.fileno(), 0, os.SEEK_CUR)))
-        packed: BinaryIO | io.FileIO = source
+                           if direct else source.position)
+        packed = source
         if not direct:
             first = stack.enter_context(tempfile.TemporaryFile(dir=folder)) if convert else target
             _decode(outer if outer.packed else RAW, source, first, maximum, path, follow)
-            packed = first
+            if convert:
+                packed = stack.enter_context(Source([f'/proc/self/fd/{first.fileno()}']))
         if convert:
-            size = qcow2.require_harmless(packed.fileno(), maximum, f"image '{path}'")
+            number, = packed.descriptors
+            size = qcow2.require_harmless(number, maximum, f"image '{path}'")
             _require_size(size, maximum, path)
             os.ftruncate(target.fileno(), size)
-            with (confinement.group_access(packed.fileno(), writing=False),
+            with (confinement.group_access(number, writing=False),
                   confinement.group_access(target.fileno())):
                 _decode(QCOW2, packed, target, maximum, path, follow)
         _require_size(os.fstat(target.fileno()).st_size, maximum, path)
@@ -128,7 +110,7 @@ def unpack(path: str, target: BinaryIO, maximum: int, folder: str, type: str = '
         return follow.digest()
 
 
-def _decode(format: Format, source: BinaryIO | io.FileIO, target: BinaryIO, maximum: int, path: str,
+def _decode(format: Format, source: Source, target: BinaryIO, maximum: int, path: str,
             follow: Callable[[], object] = lambda: None, begin: bool = False) -> None:
     """Decode ``source`` to ``target`` in a confined child; raises Failure.
 
@@ -137,7 +119,8 @@ def _decode(format: Format, source: BinaryIO | io.FileIO, target: BinaryIO, maxi
     def work() -> None:
         assert format.decode
         try:
-            format.decode(source.fileno(), target.fileno(), maximum)
+            with source.joined() as descriptor:
+                format.decode(descriptor, target.fileno(), maximum)
         except Excess:
             if not begin:
                 raise Failure(_too_large(path, maximum)) from None
@@ -147,8 +130,8 @@ def _decode(format: Format, source: BinaryIO | io.FileIO, target: BinaryIO, maxi
                           ) from None
     if format.module:
         importlib.import_module(format.module)
-    child.call(work, f"cannot unpack image '{path}'", {source.fileno(), target.fileno()}, maximum,
-               format.memory, follow)
+    child.call(work, f"cannot unpack image '{path}'", {*source.descriptors, target.fileno()},
+               maximum, format.memory, follow)
 
 
 def temporary_folder() -> str:
@@ -158,41 +141,41 @@ def temporary_folder() -> str:
 
 @contextlib.contextmanager
 def readable(path: str, maximum: int, folder: str,
-             type: str = '') -> Iterator[tuple[str, str]]:
+             type: str = '', parts: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """An author's image as a raw file for the block: its path, and a sentence for the user.
 
     Another format is unpacked to a sparse file without a name in ``folder``, which disappears
     however we exit. So is, if we are root, an image that others cannot read, since the programs
     that read it run as nobody. The other parameters and the Failures are those of ``unpack``.
     """
-    with open_source(path) as file:
+    with Source(parts or [path]) as file:
         outer, inner = _formats(file, path, type)
-        size, open_to_us = os.fstat(file.fileno()).st_size, _is_readable(file)
+        size, open_to_us = file.size, _is_readable(file)
     if outer == RAW and open_to_us:
         _require_size(size, maximum, path)
         yield path, f'the image is raw ({size >> 20} MiB)'
         return
     import tempfile
     with tempfile.TemporaryFile(dir=folder) as scratch:
-        unpack(path, scratch, maximum, folder, type)
+        unpack(path, scratch, maximum, folder, type, parts=parts)
         raw = os.fstat(scratch.fileno())
         yield f'/proc/{os.getpid()}/fd/{scratch.fileno()}', (
             f"the image is {inner.name}{f', in {outer.suffix}' if outer.packed else ''} "
             f'({raw.st_size >> 20} MiB; {raw.st_blocks * 512 >> 20} MiB of {folder} to look)')
 
 
-def _formats(source: io.FileIO, path: str, type: str) -> tuple[Format, Format]:
+def _formats(source: Source, path: str, type: str) -> tuple[Format, Format]:
     """The format of the open image ``path``, and of the file that it holds where it is packed.
 
     Otherwise both are the same. Raises Failure for a refused one.
     """
-    outer = inner = recognize(os.pread(source.fileno(), CHUNK, 0))
+    outer = inner = recognize(source.head(CHUNK))
     _require_open(outer, path)
     _require_name(outer, path)
     if outer.packed:
         with open(os.memfd_create('pragma'), 'w+b') as begin:
             _decode(outer, source, begin, CHUNK, path, begin=True)
-            os.lseek(source.fileno(), 0, os.SEEK_SET)
+            source.rewind()
             inner = recognize(os.pread(begin.fileno(), CHUNK, 0))
         if inner.packed:
             raise Failure(f"image '{path}' is {inner.name} inside its {outer.name}: unpack it once")
@@ -215,9 +198,10 @@ def _require_open(found: Format, path: str) -> None:
         raise Failure(f"image '{path}' is {found.name}, not raw or qcow2: convert it with qemu-img")
 
 
-def _is_readable(file: io.FileIO) -> bool:
-    """Whether the user that confined programs run as can open an author's file."""
-    return os.geteuid() != 0 or os.fstat(file.fileno()).st_mode & 0o044 == 0o044
+def _is_readable(source: Source) -> bool:
+    """Whether the user that confined programs run as can open an author's one file."""
+    return len(source.descriptors) == 1 and (
+        os.geteuid() != 0 or os.fstat(source.descriptors[0]).st_mode & 0o044 == 0o044)
 
 
 def _require_size(size: int, maximum: int, path: str) -> None:

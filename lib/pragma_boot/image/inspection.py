@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ..system import confinement
 from ..system.failure import Failure
-from . import bootable, formats, guest, operating_system, root
+from . import bootable, formats, guest, operating_system, root, source
 from .bootable import Bootable
 from .operating_system import System
 
@@ -33,7 +33,7 @@ def look(path: str, maximum: int, folder: str) -> Found:
     largest size in bytes when unpacked.
     """
     subject = f"image '{path}'"
-    with formats.open_source(path) as file:
+    with source.open_file(path) as file:
         head = file.read(formats.SECTOR)
     name = formats.recognize(head).name
     with formats.readable(path, maximum, folder) as (raw, _):

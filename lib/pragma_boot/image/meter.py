@@ -6,12 +6,12 @@ a DONE for each CHUNK of a source file that they have read.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..system import terminal
+from .source import Source
 from .sparse import CHUNK
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Follower:
     ``position`` tells how many of its bytes the other process has read.
     """
 
-    def __init__(self, file: io.FileIO, meter: int | None, position: Callable[[], int]) -> None:
+    def __init__(self, file: Source, meter: int | None, position: Callable[[], int]) -> None:
         import hashlib
         self._file = file
         self._meter = Meter(meter)
@@ -58,12 +58,12 @@ class Follower:
 
     def digest(self) -> str:
         """The SHA-256 of the whole file, hexadecimal."""
-        self._follow(os.fstat(self._file.fileno()).st_size)
+        self._follow(self._file.size)
         return self._digest.hexdigest()
 
     def _follow(self, position: int) -> None:
         while self._hashed < position:
-            data = os.pread(self._file.fileno(), CHUNK, self._hashed)
+            data = self._file.at(CHUNK, self._hashed)
             if not data:
                 break
             self._digest.update(data)

@@ -18,11 +18,12 @@ from .profile import Rule
 class Author(NamedTuple):
     """What an author says of an image: the <driver type=> of its disk, and its root partition.
 
-    '' where he says nothing.
+    '' where he says nothing. ``parts`` are the paths of an image that is in parts.
     """
 
     type: str
     partition: str
+    parts: tuple[str, ...] = ()
 
 
 def make(key: str, source: str, author: Author, profile_path: str, maximum: int,
@@ -40,7 +41,8 @@ def make(key: str, source: str, author: Author, profile_path: str, maximum: int,
         rules = [] if seeded else profile.read(profile_path)
         with files.draft(os.path.join(folder, key)) as file:
             draft = files.temporary(os.path.join(folder, key))
-            digest = formats.unpack(source, file, maximum, folder, author.type, meter)
+            digest = formats.unpack(source, file, maximum, folder, author.type, meter,
+                                    author.parts)
             starts = bootable.words(draft, source)
             part, changes = (None, []) if seeded else _prepare(draft, source, author.partition,
                                                                rules)
@@ -50,7 +52,7 @@ def make(key: str, source: str, author: Author, profile_path: str, maximum: int,
             path = os.path.join(folder, _name(source, digest + other, rules))
             # A whole one with the same content may be in use, and stays.
             if not os.path.exists(path) or os.path.getsize(path) != size:
-                modified = os.stat(source).st_mtime_ns
+                modified = max(os.stat(path).st_mtime_ns for path in author.parts or [source])
                 os.utime(file.fileno(), ns=(modified, modified))
                 files.commit(file, draft, path, 0o444)
         image = etree.Element('image', role='', source=source, path=path, size=str(size),

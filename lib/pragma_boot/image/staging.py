@@ -18,7 +18,7 @@ from ..system import log, process
 from ..system.failure import Failure
 from ..system.lock import on_folder
 from ..system.settings import Settings
-from . import bootable, formats, meter, profile
+from . import bootable, meter, profile, source
 from .record import Author
 
 MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
@@ -44,16 +44,18 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
     profiles = settings['profiles_path'] and settings.path_of('profiles_path')
     chosen = profile.find(text(root.find('driver')), profiles)
     sources = {role: image_file(root, role) for role in roles}
-    authors = {role: Author(tree.image_type(root, role), text(root.find(f'{role}/partition')))
-               for role in roles}
-    records = {role: _key(source, authors[role], chosen) for role, source in sources.items()}
+    authors = {role: Author(tree.image_type(root, role), text(root.find(f'{role}/partition')),
+                            tuple(tree.image_parts(root, role))) for role in roles}
+    records = {role: _key(path, authors[role], chosen) for role, path in sources.items()}
     environment = {'PRAGMA_PROFILE': chosen, 'PRAGMA_TOOL': log.name,
                    'PRAGMA_MAXIMUM': str(settings.size('image_max_size'))}
     for role, key in records.items():
         environment[f'PRAGMA_SOURCE_{key}'] = sources[role]
         environment[f'PRAGMA_TYPE_{key}'] = authors[role].type
         environment[f'PRAGMA_PARTITION_{key}'] = authors[role].partition
-    sizes = {records[role]: os.path.getsize(source) for role, source in sources.items()}
+        environment[f'PRAGMA_PARTS_{key}'] = '\n'.join(authors[role].parts)
+    sizes = {records[role]: sum(map(os.path.getsize, authors[role].parts or [path]))
+             for role, path in sources.items()}
     with using(settings) as folder:
         _make(folder, settings.number('jobs'), sizes, environment)
         broken = {key: size for key, size in sizes.items() if not _is_whole(folder, key)}
@@ -136,9 +138,10 @@ def _report_changes(image: etree._Element, chosen: str) -> None:
                  'it edits ext2, ext3 and ext4 with the usual features only')
 
 
-def _key(source: str, author: Author, chosen: str) -> str:
+def _key(path: str, author: Author, chosen: str) -> str:
     import hashlib
-    of = '\n'.join([formats.identity(source), *author, ''])
+    identity = '\n'.join(map(source.identity, author.parts or [path]))
+    of = '\n'.join([identity, author.type, author.partition, ''])
     with open(chosen, 'rb') as file:
         return hashlib.sha256(of.encode() + file.read()).hexdigest()[:24]
 

@@ -62,8 +62,7 @@ def opened(path: str, writing: bool = False) -> Iterator[Confined]:
     with open(path, 'rb+' if writing else 'rb') as file:
         number, limit = file.fileno(), os.path.getsize(path) + MORE
         with group_access(number, writing):
-            yield Confined(f'/dev/fd/{number}',
-                           [*_stripped(limit), *_without_network()], (number,))
+            yield Confined(f'/dev/fd/{number}', command(limit), (number,))
 
 
 @contextlib.contextmanager
@@ -88,6 +87,11 @@ def group_access(descriptor: int, writing: bool = True) -> Iterator[None]:
     finally:
         os.fchown(descriptor, -1, before.st_gid)
         os.fchmod(descriptor, before.st_mode & 0o7777)
+
+
+def command(limit: int) -> list[str]:
+    """The command that confines a program, which may make files ``limit`` bytes large."""
+    return [*_stripped(limit), *_without_network()]
 
 
 def isolate(limit: int) -> list[str]:

@@ -17,14 +17,18 @@ def draft(path: str) -> Iterator[BinaryIO]:
     It is removed after the block unless the block renamed it (commit).
     """
     name = temporary(path)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name)
+    remove(name)
     try:
         with open(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), 'w+b') as file:
             yield file
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        remove(name)
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def commit(file: BinaryIO, name: str, path: str, mode: int) -> None:
@@ -33,11 +37,28 @@ def commit(file: BinaryIO, name: str, path: str, mode: int) -> None:
     os.fchmod(file.fileno(), mode)
     os.fsync(file.fileno())
     os.replace(name, path)
-    folder = os.open(os.path.dirname(path) or '.', os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(os.path.dirname(path) or '.')
+
+
+def sync_folder(path: str) -> None:
+    """Have the names in a folder survive a crash."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def link(path: str, target: str) -> None:
+    """Give a file a second name, or make a copy where the file system has no hard links (FAT)."""
+    try:
+        os.link(path, target)
+    except PermissionError:
+        import shutil
+        shutil.copyfile(path, target)
+        with open(target, 'rb') as file:
+            os.fchmod(file.fileno(), os.stat(path).st_mode & 0o777)
+            os.fsync(file.fileno())
 
 
 def write(path: str, content: bytes, mode: int = 0o644) -> None:

@@ -17,6 +17,10 @@ DEFAULTS = {
     'profiles_path': '',
     # In an installed tree this is a link to the folder below share.
     'base_path': os.path.realpath(os.path.join(ROOT, 'images')),
+    'database_keyring': '',
+    'database_ca': '',
+    'database_http': 'no',
+    'fetch_timeout': '30',
     'hosts': 'qemu:///session',
     'session_user': 'libvirt-qemu',
     'accel': 'auto',
@@ -100,6 +104,12 @@ class Settings:
         """The absolute path that a setting names."""
         return os.path.join(os.path.dirname(self.path), os.path.expanduser(self[key]))
 
+    def yes(self, key: str) -> bool:
+        """Whether a setting that is yes or no is yes; raises Failure."""
+        if self[key] not in ('yes', 'no'):
+            self.refuse(key, 'yes or no')
+        return self[key] == 'yes'
+
     def number(self, key: str) -> int:
         """The value of a setting that is a whole number; raises Failure."""
         try:
@@ -129,6 +139,11 @@ class Settings:
         if word + colon not in words or (colon and not re.fullmatch(NAME, name)):
             self.refuse(key, ' or '.join(each + 'NAME' * each.endswith(':') for each in words))
         return word + colon, name
+
+    @property
+    def base_path(self) -> str:
+        """The image database: the absolute path of a folder, or a URL."""
+        return self['base_path'] if '://' in self['base_path'] else self.path_of('base_path')
 
     @property
     def temporary_directory(self) -> str:
