@@ -5,6 +5,7 @@ domain is named CLUSTER-NODE (tree.domain_name). Every method raises Failure whe
 not answer or refuses.
 """
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from lxml import etree
@@ -66,6 +67,14 @@ class Storage(Protocol):
 
     def keep_seed(self, draft: str, node: etree._Element) -> str:
         """Make the finished seed disk at ``draft`` the node's; its path on the node's host."""
+
+    def reading(self, node: etree._Element,
+                folder: str) -> AbstractContextManager[tuple[str, str]]:
+        """The node's disk and its backing image as files of this machine, for the block.
+
+        Where they are on another, they are copied to files without a name in ``folder``. Raises
+        Unsupported where the disk is not an overlay that we made.
+        """
 
     def lacking(self, nodes: list) -> list:
         """Those of ``nodes`` whose disk does not exist."""
