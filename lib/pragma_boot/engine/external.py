@@ -26,6 +26,7 @@ from .protocol import (
     Domain,
     Folders,
     Plan,
+    Snapshots,
     Unsupported,
 )
 
@@ -183,6 +184,10 @@ class External:
     def destroy(self, node: etree._Element) -> None:
         """Raises Failure: the contract has no executable that stops a node at once."""
         raise Failure(f"node '{node.get('name')}' still runs: its driver did not shut it down")
+
+    def snapshots(self) -> Snapshots:
+        """Raises Unsupported: the contract has no executable for it."""
+        raise Unsupported(f"no snapshots: driver '{self.uri}' has no way to take them")
 
     def clear(self, cluster: str, ledger: str) -> list:
         """Remove all machines of a cluster by the driver's ``clean``."""

@@ -16,7 +16,17 @@ from ..system.failure import Failure, Shortage
 from ..system.settings import Settings
 from . import instance, storage
 from .instance import CLUSTER
-from .protocol import RUNNING, STOPPED, UNKNOWN, Domain, Folders, Plan, Storage
+from .protocol import (
+    RUNNING,
+    STOPPED,
+    UNKNOWN,
+    Domain,
+    Folders,
+    Plan,
+    Snapshots,
+    Storage,
+    Unsupported,
+)
 from .rapi import ENDED, Missing, Rapi
 
 STARTED = 'pragma_boot:started:'
@@ -124,6 +134,10 @@ class Ganeti:
             self._rapi.do('PUT', f'/2/instances/{name}/shutdown', f'stop {name}', {'timeout': 0})
         except Missing:
             return
+
+    def snapshots(self) -> Snapshots:
+        """Raises Unsupported: Ganeti's own snapshots are for backups of LVM disks."""
+        raise Unsupported(f"no snapshots: '{self.uri}' cannot take them of its instances")
 
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Remove every instance of a cluster, those that are being made too; their names."""

@@ -4,7 +4,7 @@ An engine is where domains run and how they are asked about. A node is a <node> 
 domain is named CLUSTER-NODE (tree.domain_name). Every method raises Failure where the engine does
 not answer or refuses.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -109,6 +109,28 @@ class Folders(Protocol):
         """The absolute path of a cluster's folder."""
 
 
+class Snapshots(Protocol):
+    """Snapshots of the engine's domains, each by a label that the caller chose."""
+
+    def suspend(self, nodes: Iterable[etree._Element]) -> None:
+        """Stop the CPUs of running domains."""
+
+    def resume(self, nodes: Iterable[etree._Element]) -> None:
+        """Let suspended domains go on."""
+
+    def take(self, node: etree._Element, label: str) -> bool:
+        """Take a snapshot of a stopped or suspended domain; whether it has the domain's memory."""
+
+    def revert(self, node: etree._Element, label: str) -> bool:
+        """Bring a stopped node back to a snapshot; whether its domain is suspended now."""
+
+    def delete(self, node: etree._Element, label: str) -> None:
+        """Delete a snapshot; no error where there is none."""
+
+    def labels(self, node: etree._Element) -> list[str]:
+        """The labels of all snapshots of a node, whoever took them."""
+
+
 class Plan(Protocol):
     """The disks that a document's nodes are to have."""
 
@@ -176,6 +198,9 @@ class Engine(Protocol):
 
     def destroy(self, node: etree._Element) -> None:
         """Stop the node's domain at once and keep its definition; no error where it is gone."""
+
+    def snapshots(self) -> Snapshots:
+        """The snapshots of the engine's domains; Unsupported for an engine that has none."""
 
     def clear(self, cluster: str, ledger: str) -> list:
         """Destroy and undefine every domain of a cluster, complete or not; their names.
