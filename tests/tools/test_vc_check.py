@@ -17,7 +17,7 @@ from lab.images import FIRST, disk, entry, make_image, pack
 from lab.needs import do_without, need
 from lab.site import lines
 from pragma_boot.document import libvirt_schema, vcin
-from pragma_boot.image import guest, root, services
+from pragma_boot.image import guest, root, services, traces
 
 SYSTEM, WANTS = 'etc/systemd/system', 'etc/systemd/system/multi-user.target.wants'
 PART = {f'{SYSTEM}/{name}': b'[Unit]\n'
@@ -63,7 +63,8 @@ def check(site, path, status=1, **options):
 
 TITLES = ['the image can be unpacked', *(one.title for one in (
     *root.REQUIREMENTS, root.CLEAN, *guest.REQUIREMENTS,
-    *guest.drivers(['virtio'], ['virtio']), services.commands(''), *services.REQUIREMENTS))]
+    *guest.drivers(['virtio'], ['virtio']), services.commands(''), *services.REQUIREMENTS,
+    traces.REQUIREMENT))]
 VITAL = len(root.REQUIREMENTS) + 2
 """Where one of these fails, later ones are not checked."""
 

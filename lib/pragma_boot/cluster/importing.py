@@ -15,13 +15,13 @@ from typing import NamedTuple
 from ..document import entry, tree, vcin
 from ..image import formats, inspection, profile, source
 from ..image.inspection import Found
-from ..system import files, lock, log, process
+from ..system import lock, process
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import database
+from . import database, newentry
+from .newentry import VC_IN
 
 SUFFIX = re.compile(r'(\.(qcow2|img|raw|gz|xz|zst|bz2))*$', re.IGNORECASE)
-VC_IN = 'vc-in.xml'
 
 DRAFT = '.vc-import'
 """The folder in which an entry is made, under the lock of the database."""
@@ -52,11 +52,8 @@ class Done(NamedTuple):
 def make(image: str, base_path: str, wish: Wish, settings: Settings) -> Done:
     """Make an entry of ``image``, unless there is one of it already; raises Failure."""
     name = database.checked(wish.name or _name_of(image))
-    base = os.path.abspath(database.folder(base_path))
+    base = newentry.folder_of(base_path)
     source.open_file(image).close()
-    if not os.path.isdir(base):
-        raise Failure(f"there is no folder '{base}' for the image database: make it, or name "
-                      'another with --base_path')
     if done := _existing(image, base, name):
         return done
     found = inspection.look(image, settings.size('image_max_size'), formats.temporary_folder())
@@ -71,11 +68,7 @@ def make(image: str, base_path: str, wish: Wish, settings: Settings) -> Done:
                 raise Failure(f"'{folder}' exists and is no entry of the database: remove it, or "
                               'choose another name with --name')
             _write(folder, image, wish, found, settings)
-        try:
-            database.add(base, name, os.path.join(name, VC_IN))
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
+        newentry.add(base, name)
     return Done(name, path, found)
 
 
@@ -90,15 +83,13 @@ def _name_of(image: str) -> str:
 
 def _existing(image: str, base: str, name: str) -> Done | None:
     """The entry of that name, None where there is none; raises Failure where it is not ours."""
-    known = {}
-    if os.path.exists(os.path.join(base, database.FILE)):
-        known = database.entries(base, log.detail)
-    if name not in known:
+    path = newentry.existing(base, name)
+    if path is None:
         return None
-    if not _is_of(known[name], image):
+    if not _is_of(path, image):
         raise Failure(f"there is an entry '{name}' of another image: choose another name with "
                       '--name')
-    return Done(name, known[name], None)
+    return Done(name, path, None)
 
 
 def _is_of(path: str, image: str) -> bool:
@@ -121,11 +112,7 @@ def _write(folder: str, image: str, wish: Wish, found: Found, settings: Settings
         file = f'{name}{_suffix(image)}'
         _bring(image, os.path.join(draft, file))
         root = entry.document(_entry(name, file, image, wish, found))
-        path = os.path.join(draft, VC_IN)
-        files.write(path, tree.serialize(root))
-        # As vc-parse checks it.
-        vcin.resolve(tree.read_file(path, 'vc-in'), draft, path, settings)
-        os.rename(draft, folder)
+        newentry.finish(draft, folder, root, settings)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -26,6 +26,7 @@ from .protocol import (
     Domain,
     Folders,
     Plan,
+    Snapshots,
     Unsupported,
 )
 
@@ -188,6 +189,10 @@ class External:
     def remove(self, nodes: list) -> None:
         """Raises Failure: the contract has no executable that removes a part of a cluster."""
         raise Failure(f"node '{nodes[0].get('name')}' cannot be removed alone: a driver made it")
+
+    def snapshots(self) -> Snapshots:
+        """Raises Unsupported: the contract has no executable for it."""
+        raise Unsupported(f"no snapshots: driver '{self.uri}' has no way to take them")
 
     def clear(self, cluster: str, ledger: str) -> list:
         """Remove all machines of a cluster by the driver's ``clean``."""

@@ -16,7 +16,17 @@ from ..system.failure import Failure, Shortage
 from ..system.settings import Settings
 from . import instance, storage
 from .instance import CLUSTER
-from .protocol import RUNNING, STOPPED, UNKNOWN, Domain, Folders, Plan, Storage
+from .protocol import (
+    RUNNING,
+    STOPPED,
+    UNKNOWN,
+    Domain,
+    Folders,
+    Plan,
+    Snapshots,
+    Storage,
+    Unsupported,
+)
 from .rapi import ENDED, Missing, Rapi
 
 STARTED = 'pragma_boot:started:'
@@ -132,6 +142,10 @@ class Ganeti:
         domains = self.domains()
         self._remove([name for node in nodes if (name := domain_name(node)) in domains
                       and self.marked(node, domains[name])])
+
+    def snapshots(self) -> Snapshots:
+        """Raises Unsupported: Ganeti's own snapshots are for backups of LVM disks."""
+        raise Unsupported(f"no snapshots: '{self.uri}' cannot take them of its instances")
 
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Remove every instance of a cluster, those that are being made too; their names."""

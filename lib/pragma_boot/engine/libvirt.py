@@ -13,7 +13,7 @@ from ..image import injection
 from ..system import process, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import capabilities, domain, probe, session, storage, volume
+from . import capabilities, domain, probe, session, snapshot, storage, volume
 from .domain import METADATA
 from .protocol import (
     ACTIVE,
@@ -25,6 +25,7 @@ from .protocol import (
     Domain,
     Folders,
     Plan,
+    Snapshots,
     Storage,
 )
 
@@ -223,6 +224,10 @@ class Libvirt:
         self._undefine([name for node in nodes if (name := domain_name(node)) in domains
                         and self.marked(node, domains[name])])
 
+    def snapshots(self) -> Snapshots:
+        """Internal snapshots of the domains."""
+        return snapshot.Snapshots(self)
+
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Destroy and undefine every domain of a cluster, complete or not; their names."""
         # By the domains' metadata, not the document's nodes: an incomplete cluster has no document.
@@ -240,7 +245,8 @@ class Libvirt:
         """Destroy and undefine domains by their names; raises Failure for one that stays."""
         def undefine(name: str) -> None:
             self._destroy(name)
-            self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
+            self.virsh('undefine', '--domain', name, '--nvram', '--snapshots-metadata',
+                       statuses=(0, 1))
         workers.each(undefine, names, DESTROYED_AT_ONCE)
         for name in set(names) & set(self.domains()):
             raise Failure(f"libvirt at '{self.uri}' keeps domain '{name}'")

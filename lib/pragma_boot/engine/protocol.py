@@ -4,7 +4,8 @@ An engine is where domains run and how they are asked about. A node is a <node> 
 domain is named CLUSTER-NODE (tree.domain_name). Every method raises Failure where the engine does
 not answer or refuses.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from lxml import etree
@@ -67,6 +68,14 @@ class Storage(Protocol):
     def keep_seed(self, draft: str, node: etree._Element) -> str:
         """Make the finished seed disk at ``draft`` the node's; its path on the node's host."""
 
+    def reading(self, node: etree._Element,
+                folder: str) -> AbstractContextManager[tuple[str, str]]:
+        """The node's disk and its backing image as files of this machine, for the block.
+
+        Where they are on another, they are copied to files without a name in ``folder``. Raises
+        Unsupported where the disk is not an overlay that we made.
+        """
+
     def lacking(self, nodes: list) -> list:
         """Those of ``nodes`` whose disk does not exist."""
 
@@ -101,6 +110,28 @@ class Folders(Protocol):
 
     def folder(self, name: str) -> str:
         """The absolute path of a cluster's folder."""
+
+
+class Snapshots(Protocol):
+    """Snapshots of the engine's domains, each by a label that the caller chose."""
+
+    def suspend(self, nodes: Iterable[etree._Element]) -> None:
+        """Stop the CPUs of running domains."""
+
+    def resume(self, nodes: Iterable[etree._Element]) -> None:
+        """Let suspended domains go on."""
+
+    def take(self, node: etree._Element, label: str) -> bool:
+        """Take a snapshot of a stopped or suspended domain; whether it has the domain's memory."""
+
+    def revert(self, node: etree._Element, label: str) -> bool:
+        """Bring a stopped node back to a snapshot; whether its domain is suspended now."""
+
+    def delete(self, node: etree._Element, label: str) -> None:
+        """Delete a snapshot; no error where there is none."""
+
+    def labels(self, node: etree._Element) -> list[str]:
+        """The labels of all snapshots of a node, whoever took them."""
 
 
 class Plan(Protocol):
@@ -178,6 +209,9 @@ class Engine(Protocol):
 
         A domain that is not the node's own is left alone.
         """
+
+    def snapshots(self) -> Snapshots:
+        """The snapshots of the engine's domains; Unsupported for an engine that has none."""
 
     def clear(self, cluster: str, ledger: str) -> list:
         """Destroy and undefine every domain of a cluster, complete or not; their names.

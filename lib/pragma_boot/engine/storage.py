@@ -2,7 +2,9 @@
 
 Each class is a protocol.Storage; an engine chooses one.
 """
+import contextlib
 import os
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lxml import etree
@@ -10,7 +12,7 @@ from lxml import etree
 from ..document.tree import domain_name
 from ..system.failure import Failure
 from . import console
-from .protocol import Folders, Tail
+from .protocol import Folders, Tail, Unsupported
 
 
 class Shared:
@@ -47,6 +49,12 @@ class Shared:
         self._engine.give(draft)
         os.replace(draft, path)
         return path
+
+    def reading(self, node: etree._Element,
+                folder: str) -> AbstractContextManager[tuple[str, str]]:
+        """The node's disk and its backing image, which this machine has or shares."""
+        disk = node.find('disk')
+        return contextlib.nullcontext((disk.get('path'), disk.get('backing')))
 
     def _seed(self, node: etree._Element) -> str:
         return os.path.join(self._folder(node), f"{node.get('name')}.seed.img")
@@ -89,6 +97,12 @@ class Shared:
 class WithInstances(Shared):
     """Disks that the engine makes with their instances; console logs in the cluster's folder."""
 
+    def reading(self, node: etree._Element,
+                folder: str) -> AbstractContextManager[tuple[str, str]]:
+        """Raises Unsupported: the engine keeps the disks of its instances itself."""
+        raise Unsupported(f"the disk of node '{node.get('name')}' cannot be read: "
+                          f"'{self._engine.uri}' keeps the disks of its instances itself")
+
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` that have no instance."""
         instances = self._engine.domains()
@@ -118,6 +132,12 @@ class Elsewhere:
     def keep_seed(self, draft: str, node: etree._Element) -> str:
         """Raises Failure: only the driver makes disks."""
         raise Failure(f"the driver of node '{node.get('name')}' makes its disks itself")
+
+    def reading(self, node: etree._Element,
+                folder: str) -> AbstractContextManager[tuple[str, str]]:
+        """Raises Unsupported: only the driver knows where the disk is."""
+        raise Unsupported(f"the disk of node '{node.get('name')}' cannot be read: only its driver "
+                          'knows where it is')
 
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """None: the driver made the disks."""

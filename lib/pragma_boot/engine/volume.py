@@ -1,7 +1,8 @@
 """Storage of disks and console logs in a libvirt storage pool. Pool is a protocol.Storage."""
+import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lxml import etree
@@ -93,6 +94,20 @@ class Pool:
         path = self._upload(draft, f'{_stem(node)}.seed.img', '0600')
         os.unlink(draft)
         return path
+
+    @contextlib.contextmanager
+    def reading(self, node: etree._Element, folder: str) -> Iterator[tuple[str, str]]:
+        """Copies of the node's disk and of its backing image, in files without a name."""
+        import tempfile
+        names = f'{_stem(node)}.qcow2', os.path.basename(node.find('disk').get('backing'))
+        with contextlib.ExitStack() as stack:
+            paths = []
+            for name in names:
+                file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+                paths.append(f'/proc/{os.getpid()}/fd/{file.fileno()}')
+                self._engine.virsh('vol-download', '--sparse', '--pool', self._pool, name,
+                                   paths[-1])
+            yield paths[0], paths[1]
 
     def lacking(self, nodes: list[etree._Element]) -> list[etree._Element]:
         """Those of ``nodes`` whose disk does not exist."""

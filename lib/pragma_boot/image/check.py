@@ -10,7 +10,7 @@ from ..document import firmware, permit, subnet, tree, vcin
 from ..document.requirement import Checklist, Doubt, Requirement
 from ..system import confinement
 from ..system.settings import Settings
-from . import bootable, formats, guest, profile, root, services, source
+from . import bootable, formats, guest, profile, root, services, source, traces
 from .record import Author
 
 BYTE_ORDER_MARK = b'\xef\xbb\xbf'
@@ -124,7 +124,7 @@ def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int,
     names = {f"image '{path}'": 'the image'}
     role = 'frontend' if 'frontend' in domains else ''.join(domains)
     inside = [*guest.REQUIREMENTS, *guest.drivers(*_devices(domains.values())),
-              services.commands(role), *services.REQUIREMENTS]
+              services.commands(role), *services.REQUIREMENTS, traces.REQUIREMENT]
     disk = [*root.REQUIREMENTS, root.CLEAN]
     with contextlib.ExitStack() as stack:
         raw: list[str] = []
@@ -150,7 +150,7 @@ def _check_image(image: Image, domains: dict[str, etree._Element], maximum: int,
                                            'written into the image')], None)
             disk = []
             inside = [services.CLOUD_INIT, services.NETWORK, services.commands(role),
-                      *guest.drivers(*_devices(domains.values()))]
+                      *guest.drivers(*_devices(domains.values())), traces.REQUIREMENT]
             if not root.is_ext(look):
                 return
         if not checklist.run(of, disk, look, names):

@@ -58,13 +58,13 @@ class Inside:
 
     def __init__(self, volume: Confined, subject: str, folders: Iterable[str] = ()) -> None:
         """``folders`` are those that are listed beside the ones of the guest part."""
-        self._volume = volume
-        self._subject = subject
+        self.volume = volume
+        self.subject = subject
         self._folders = list(dict.fromkeys([SBIN, SYSTEM, WANTS, MODULES, *folders]))
 
     @functools.cached_property
     def _entries(self) -> debugfs.Listing:
-        return debugfs.listing(self._volume, self._folders, self._subject)
+        return debugfs.listing(self.volume, self._folders, self.subject)
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, without '.' and '..'; none where there is no such folder."""
@@ -75,7 +75,7 @@ class Inside:
         entry = self._entries[folder][name]
         if entry.size > MAXIMUM_BYTES:
             raise Failure(f"'{path}' is larger than {MAXIMUM_BYTES >> 20} MiB")
-        return debugfs.content(self._volume, path, entry, self._subject)
+        return debugfs.content(self.volume, path, entry, self.subject)
 
     def mode(self, folder: str, name: str) -> int:
         """The mode of a file with its type (stat(2)), 0 where there is none."""
@@ -90,13 +90,13 @@ class Inside:
     def modules(self, kernel: str) -> set[str]:
         """The names of a kernel's modules, including those that are built in; raises Failure."""
         folder = f'/lib/modules/{kernel}'
-        entries = debugfs.listing(self._volume, [folder], self._subject)[folder]
+        entries = debugfs.listing(self.volume, [folder], self.subject)[folder]
         names = set()
         for file in {'modules.dep', 'modules.builtin'} & entries.keys():
             if entries[file].size > MAXIMUM_BYTES:
                 raise Failure(f"'{folder}/{file}' is larger than {MAXIMUM_BYTES >> 20} MiB")
-            content = debugfs.content(self._volume, f'{folder}/{file}', entries[file],
-                                      self._subject)
+            content = debugfs.content(self.volume, f'{folder}/{file}', entries[file],
+                                      self.subject)
             names |= module_names(content.decode(errors='replace'))
         return names
 

@@ -6,9 +6,10 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from ..system import confinement, process
+from ..system.confinement import Confined
 from ..system.failure import Failure, cause
 
 if TYPE_CHECKING:
@@ -36,6 +37,49 @@ def create(path: str, backing: str, size: str | None = None) -> None:
     """
     process.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, path,
                  *([size] if size else [])], f"cannot make overlay '{path}'")
+
+
+@contextlib.contextmanager
+def described(path: str, backing: str | None, size: int = 0,
+              writing: bool = False) -> Iterator[Confined]:
+    """The overlay ``path`` for QEMU's programs in the block, on the raw image ``backing`` or none.
+
+    They run as the owner of the overlay, which stays as it is, and open what is named here,
+    whatever the header of the overlay says. They may make files of ``size`` bytes, or of the
+    overlay's, and a little more.
+    """
+    import json
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(path, 'rb+' if writing else 'rb'))]
+        disk = {'driver': 'qcow2', 'file': _file(files[0]), 'read-only': not writing,
+                'backing': None}
+        if backing:
+            files.append(stack.enter_context(open(backing, 'rb')))
+            disk['backing'] = {'driver': 'raw', 'file': _file(files[1]), 'read-only': True}
+        limit = max(os.path.getsize(path), size) + confinement.MORE
+        yield Confined(f'json:{json.dumps(disk)}',
+                       confinement.as_owner(files[0].fileno(), limit),
+                       [file.fileno() for file in files])
+
+
+def _file(file: BinaryIO) -> dict[str, str]:
+    return {'driver': 'file', 'filename': f'/dev/fd/{file.fileno()}'}
+
+
+def snapshot(path: str, option: str, label: str) -> None:
+    """Make (-c), apply (-a) or delete (-d) an internal snapshot of an overlay that nobody uses."""
+    with described(path, None, writing=True) as disk:
+        disk.run(['qemu-img', 'snapshot', option, label, disk.device],
+                 f"snapshot '{label}' of '{path}'")
+
+
+def snapshots(path: str) -> list[str]:
+    """The labels of the internal snapshots of an overlay."""
+    import json
+    with described(path, None) as disk:
+        done = disk.run(['qemu-img', 'info', '--output=json', disk.device],
+                        f"cannot look into '{path}'")
+    return [one['name'] for one in json.loads(done.stdout).get('snapshots', ())]
 
 
 class Template(NamedTuple):
@@ -99,7 +143,7 @@ def empty_template(path: str) -> Template:
 
 @contextlib.contextmanager
 def exported(path: str, format: str, partition: Partition, scratch: str,
-             backing: str | None = None) -> Iterator[confinement.Confined]:
+             backing: str | None = None) -> Iterator[Confined]:
     """Export a partition of the image ``path`` as a file while the block lasts; yields it.
 
     e2fsprogs replay a journal in a partition, but not in a disk. A qemu-storage-daemon serves the
@@ -139,7 +183,7 @@ def exported(path: str, format: str, partition: Partition, scratch: str,
         daemon = stack.enter_context(
             process.daemon(argv, subject, confinement.isolate(limit), descriptors, scratch))
         _wait_for(daemon, subject)
-        yield confinement.Confined(EXPORT, confinement.enter(daemon.pid, limit))
+        yield Confined(EXPORT, confinement.enter(daemon.pid, limit))
 
 
 @contextlib.contextmanager

@@ -32,10 +32,11 @@ HARMLESS = 1 << 0 | 1 << 3 | 1 << 4
 """Incompatible features that stay inside the file: dirty refcounts, which are not read, the type of
 compression, and subclusters. Those that are not named here are refused."""
 
-def require_harmless(descriptor: int, maximum: int, subject: str) -> int:
+def require_harmless(descriptor: int, maximum: int, subject: str, overlay: bool = False) -> int:
     """The virtual size in bytes of the open qcow2 file ``descriptor``.
 
-    Raises Failure, which ``subject`` begins, for one that has or may have a backing file, an
+    Raises Failure, which ``subject`` begins, for one that has or may have a backing file (but for
+    an ``overlay``, whose backing image its reader names), an
     external data file or encryption, that needs a feature that we do not know, that is damaged or
     cut short, or that is larger than ``maximum`` bytes.
     """
@@ -54,7 +55,7 @@ def require_harmless(descriptor: int, maximum: int, subject: str) -> int:
         features, _, _, _, length = FEATURES.unpack_from(head, HEADER.size)
     if bits not in CLUSTER_BITS or (version == 3 and not 104 <= length <= 1 << bits):
         raise Failure(f'{subject}: its qcow2 header is damaged')
-    if backing:
+    if backing and not overlay:
         raise Failure(f'{subject} has a backing file: '
                       'convert it with qemu-img, which makes it one file')
     if features & EXTERNAL_DATA:

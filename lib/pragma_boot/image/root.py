@@ -135,14 +135,20 @@ def _candidates(look: Look) -> tuple[list[Entry], str]:
 
 
 def _signature(look: Look, entry: Entry) -> str:
-    """The type of the file system in a partition by its signature, '' where there is none."""
+    return signature(look.image, look.size, entry, look.subject)
+
+
+def signature(image: Confined, size: int, entry: Entry, subject: str) -> str:
+    """The type of the file system in a partition by its signature, '' where there is none.
+
+    ``size`` is that of the disk in bytes. Raises Failure for a partition outside it.
+    """
     # sfdisk accepts entries that lie outside the disk.
-    if entry.offset <= 0 or entry.length <= 0 or entry.offset + entry.length > look.size:
-        raise Failure(f'{look.subject}: {entry} lies outside the disk: write the table anew')
-    done = look.image.run(['blkid', '--probe', '--output', 'value', '--match-tag', 'TYPE',
-                           '--offset', str(entry.offset), '--size', str(entry.length),
-                           look.image.device],
-                          f'{look.subject}: cannot probe {entry}', statuses=(0, 2))
+    if entry.offset <= 0 or entry.length <= 0 or entry.offset + entry.length > size:
+        raise Failure(f'{subject}: {entry} lies outside the disk: write the table anew')
+    done = image.run(['blkid', '--probe', '--output', 'value', '--match-tag', 'TYPE',
+                      '--offset', str(entry.offset), '--size', str(entry.length), image.device],
+                     f'{subject}: cannot probe {entry}', statuses=(0, 2))
     return done.stdout.decode().strip()
 
 

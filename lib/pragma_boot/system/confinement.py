@@ -129,10 +129,27 @@ def _without_network() -> list[str]:
     return ['unshare', '--user', '--map-current-user', '--net', '--']
 
 
-def _stripped(limit: int) -> list[str]:
-    """Set limits, rule out new privileges and, where we are root, become nobody."""
-    drop = [] if os.geteuid() else [f'--reuid={nobody().pw_uid}', f'--regid={nobody().pw_gid}',
-                                    '--clear-groups']
+def as_owner(descriptor: int, limit: int) -> list[str]:
+    """The command that starts a program as the owner of an open file, which stays as it is.
+
+    ``limit`` is the largest file in bytes that it may write.
+    """
+    found = os.fstat(descriptor)
+    stripped = _stripped(limit, (found.st_uid, found.st_gid))
+    if found.st_uid or os.geteuid():
+        return [*stripped, *_without_network()]
+    # A root without capabilities cannot make a user namespace.
+    return [*([] if refusal() else ['unshare', '--net', '--']), *stripped]
+
+
+def _stripped(limit: int, user: tuple[int, int] | None = None) -> list[str]:
+    """Set limits, rule out new privileges and, where we are root, become nobody or ``user``."""
+    drop: list[str] = []
+    if os.geteuid() == 0:
+        uid, gid = user or (nobody().pw_uid, nobody().pw_gid)
+        drop = [f'--reuid={uid}', f'--regid={gid}', '--clear-groups',
+                # Where the owner is root, its rights are those of the files' owner alone.
+                *(['--bounding-set=-all'] if uid == 0 else [])]
     options = [f'--{name}={lowered(*pair)}' for name, pair in limits(limit, MEMORY).items()]
     return ['prlimit', *options, '--',
             'setpriv', '--no-new-privs', *drop, '--']

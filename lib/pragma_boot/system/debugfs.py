@@ -111,7 +111,7 @@ def edit(volume: Confined, edits: Mapping[str, bytes | None], entries: Listing, 
             if label:
                 descriptors.append(_in_memory(label))
                 commands.append(f'ea_set -f /dev/fd/{descriptors[-1]} {path} {LABEL}')
-        _run(volume, commands, subject, write=True, descriptors=descriptors)
+        run(volume, commands, subject, write=True, descriptors=descriptors)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -170,8 +170,8 @@ def write(volume: Confined, scratch: str, files: Sequence[Secret], subject: str)
         commands += [f'cd /root/{os.path.dirname(file.path)}',
                      f'write in{count} {os.path.basename(file.path)}',
                      f'set_inode_field {os.path.basename(file.path)} mode 0100600']
-    _run(volume, commands, subject, write=True)
-    _run(volume, (f'dump /root/{file.path} out{count}' for count, file in enumerate(files)),
+    run(volume, commands, subject, write=True)
+    run(volume, (f'dump /root/{file.path} out{count}' for count, file in enumerate(files)),
          subject)
     for count, file in enumerate(files):
         verify(scratch, f'out{count}', file, subject)
@@ -193,7 +193,7 @@ def extents(volume: Confined, file: Secret, subject: str) -> list[tuple[int, int
             for index, number in enumerate(numbers.split())]
 
 
-def _run(volume: Confined, commands: Iterable[str], subject: str, write: bool = False,
+def run(volume: Confined, commands: Iterable[str], subject: str, write: bool = False,
          descriptors: Sequence[int] = ()) -> None:
     """Run commands of debugfs; raises Failure unless all succeed."""
     options = ['-w'] if write else []

@@ -1,0 +1,227 @@
+"""vc-snapshot: all nodes of a cluster at one moment, and back; nothing is left half done."""
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lab import ROOT
+from lab.images import pack, uefi_image, use_image
+from lab.leftovers import processes, settled
+from lab.needs import do_without, need
+from lab.nodes import all_nodes, mine, virsh, without_dependency
+from lab.site import lines
+
+NODES = ('frontend', 'compute-0', 'compute-1')
+
+
+@pytest.fixture
+def cluster(site):
+    """A site whose cluster has run; its images have no operating system."""
+    need('virsh', 'qemu-io')
+    without_dependency(site)
+    site.document(site.entry, 'vc-inject')
+    site.name, = site.clusters()
+    site.boot = lambda: site.run('vc-start', site.name)
+    site.boot()
+    return site
+
+
+def disk(site, node):
+    return site.temp / 'clusters' / site.name / f'{node}.qcow2'
+
+
+def states(site):
+    return {name: virsh('domstate', name).strip() for name in mine(site)}
+
+
+def stop(site):
+    site.run('vc-shutdown', '--timeout', '0', site.name)
+
+
+def put(site, node, byte):
+    """Fill 4 KiB of a running node's disk with a byte, by its QEMU."""
+    answer = virsh('qemu-monitor-command', f'{site.name}-{node}', '--hmp', 'info block')
+    device = re.search(r'qcow2.*?Attached to: +(\S+)', answer, re.S)[1]
+    said = virsh('qemu-monitor-command', f'{site.name}-{node}', '--hmp',
+                 f'qemu-io -d {device} "write -P {byte} 8M 4k"')
+    assert 'wrote 4096' in said or said.strip() == '', said
+
+
+def has(site, node, byte):
+    """Whether the disk of a stopped node has the bytes of ``put``."""
+    done = subprocess.run(['qemu-io', '-U', '-r', '-f', 'qcow2', '-c', f'read -P {byte} 8M 4k',
+                           disk(site, node)], capture_output=True, check=False)
+    return b'verification failed' not in done.stdout
+
+
+def listed(site):
+    return [line.split() for line in lines(site.run('vc-snapshot', site.name, '--list').stdout)]
+
+
+def labels(site, node):
+    done = subprocess.run(['qemu-img', 'snapshot', '-U', '-l', disk(site, node)],
+                          capture_output=True, check=True)
+    return [line.split()[1] for line in lines(done.stdout)[2:]]
+
+
+def test_running_nodes_go_back_with_their_memory(cluster):
+    site = cluster
+    assert listed(site) == []
+    for node in NODES:
+        put(site, node, 17)
+    done = site.run('vc-snapshot', site.name, '--as', 'one')
+    assert done.stderr == b'' and set(states(site).values()) == {'running'}
+    header, row = listed(site)
+    assert header == ['SNAPSHOT', 'TAKEN', 'NODES', 'MEMORY']
+    assert row[0] == 'one' and row[2:] == ['3', 'all']
+    for node in NODES:
+        put(site, node, 34)
+    site.run('vc-snapshot', site.name, '--revert', 'one')
+    assert set(states(site).values()) == {'running'} and len(states(site)) == 3
+    stop(site)
+    assert all(has(site, node, 17) for node in NODES)
+    # Stopped nodes go back to their running selves too.
+    site.run('vc-snapshot', site.name, '--revert', 'one')
+    assert set(states(site).values()) == {'running'}
+    site.run('vc-snapshot', site.name, '--delete', 'one')
+    assert listed(site) == [] and not any(labels(site, node) for node in NODES)
+    assert set(states(site).values()) == {'running'}
+
+
+def test_stopped_nodes(cluster):
+    site = cluster
+    put(site, 'compute-0', 17)
+    stop(site)
+    site.run('vc-snapshot', site.name, '--as', 'stopped')
+    assert listed(site)[1][2:] == ['3', 'none'] and labels(site, 'compute-0') == ['stopped']
+    site.boot()
+    put(site, 'compute-0', 34)
+    done = site.run('vc-snapshot', site.name, '--revert', 'stopped')
+    assert f"'vc-start {site.name}' starts them" in done.stderr.decode()
+    assert set(states(site).values()) == {'shut off'} and has(site, 'compute-0', 17)
+    site.boot()
+    site.run('vc-snapshot', site.name, '--delete', 'stopped')
+    assert labels(site, 'compute-0') == []
+
+
+def test_vc_clean_removes_them(cluster):
+    site = cluster
+    site.run('vc-snapshot', site.name, '--as', 'one')
+    site.run('vc-snapshot', site.name, '--as', 'two')
+    assert [row[0] for row in listed(site)[1:]] == ['one', 'two']
+    site.run('vc-clean', site.name)
+    assert site.clusters() == [] and mine(site) == []
+
+
+def test_refusals(cluster):
+    site = cluster
+    site.run('vc-snapshot', site.name, '--as', 'one')
+    for arguments, message in (
+            (('--as', 'one'), "has a snapshot 'one' already"),
+            (('--as', '../x'), "snapshot '../x' is not a name"),
+            (('--revert', 'two'), "has no snapshot 'two': it has one"),
+            (('--delete', 'two'), "has no snapshot 'two': it has one")):
+        assert message in site.fails('vc-snapshot', site.name, *arguments)
+    assert "no cluster 'nobody'" in site.fails('vc-snapshot', 'nobody', '--list')
+    assert 'wrong usage' in site.fails('vc-snapshot', site.name, status=2)
+    assert set(states(site).values()) == {'running'}
+
+
+def test_a_node_that_was_never_started(site):
+    site.document(site.entry, 'vc-inject')
+    name, = site.clusters()
+    assert 'was never started' in site.fails('vc-snapshot', name, '--as', 'one')
+
+
+def test_a_snapshot_of_another_is_left_alone(cluster):
+    site = cluster
+    virsh('snapshot-create-as', f'{site.name}-compute-1', 'one')
+    said = site.fails('vc-snapshot', site.name, '--as', 'one')
+    assert "node 'compute-1' has a snapshot 'one' that vc-snapshot did not take" in said
+    assert set(states(site).values()) == {'running'} and listed(site) == []
+    assert labels(site, 'frontend') == labels(site, 'compute-0') == []
+    assert labels(site, 'compute-1') == ['one']
+
+
+def test_one_that_fails_leaves_all_running_and_no_snapshot(cluster):
+    """The disk of one node cannot be written."""
+    site = cluster
+    site.run('vc-shutdown', '--timeout', '0', '--node', 'compute-1', site.name)
+    path = disk(site, 'compute-1')
+    owner = path.stat()
+    os.chown(path, os.geteuid(), os.getegid())
+    path.chmod(0o400)
+    site.fails('vc-snapshot', site.name, '--as', 'one')
+    assert sorted(states(site).values()) == ['running', 'running', 'shut off']
+    assert listed(site) == [] == labels(site, 'frontend') == labels(site, 'compute-0')
+    os.chown(path, owner.st_uid, owner.st_gid)
+    path.chmod(owner.st_mode & 0o777)
+    site.run('vc-snapshot', site.name, '--as', 'one')
+
+
+def test_uefi_keeps_the_disk_alone(site):
+    """The variables of UEFI are in a raw file, of which libvirt of Debian 12 takes no snapshot."""
+    need('mkfs.vfat', 'mcopy', 'grub-mkimage')
+    if not os.path.exists('/usr/lib/grub/x86_64-efi'):
+        do_without('grub-efi-amd64-bin is not installed')
+    use_image(site, pack(uefi_image(site.folder / 'uefi.img')))
+    without_dependency(site)
+    site.vc_in.write_text(re.sub("<os>.*?</os>", "<os firmware='efi'><type arch='x86_64' "
+                                 "machine='q35'>hvm</type></os>", site.vc_in.read_text(),
+                                 flags=re.S).replace("dev='hda' bus='ide'",
+                                                     "dev='vda' bus='virtio'"))
+    site.document(site.entry, 'vc-inject', 1)
+    site.name, = site.clusters()
+    site.run('vc-start', site.name)
+    put(site, 'compute-0', 17)
+    done = site.run('vc-snapshot', site.name, '--as', 'one')
+    assert len(lines(done.stderr)) == 2
+    assert all('cannot be kept, its disk alone is: libvirt takes no snapshot' in line
+               for line in lines(done.stderr))
+    assert listed(site)[1][2:] == ['2', 'none'] and set(states(site).values()) == {'running'}
+    put(site, 'compute-0', 34)
+    done = site.run('vc-snapshot', site.name, '--revert', 'one')
+    assert b'without memory: frontend, compute-0' in done.stderr
+    assert set(states(site).values()) == {'shut off'} and has(site, 'compute-0', 17)
+    # Stopped ones too, and each is deleted whether its node runs or not.
+    site.run('vc-snapshot', site.name, '--as', 'two')
+    assert labels(site, 'compute-0') == ['one', 'two']
+    site.run('vc-snapshot', site.name, '--delete', 'two')
+    site.run('vc-start', site.name)
+    site.run('vc-snapshot', site.name, '--delete', 'one')
+    assert listed(site) == [] == labels(site, 'compute-0')
+
+
+KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
+
+
+def test_killed_it_leaves_the_cluster_running(cluster):
+    site = cluster
+    arguments = [ROOT / 'bin' / 'vc-snapshot', site.name, '--as', 'one']
+
+    def run(step):
+        with open(site.folder / 'err', 'w+b') as err:
+            subprocess.run([*KILL_AT, 'KILL', str(step), *arguments], stderr=err, check=False,
+                           stdout=subprocess.DEVNULL, env=site.environment(), timeout=600)
+            err.seek(0)
+            return err.read().decode().splitlines()[-1]
+
+    last = int(run(0).split()[0])
+    site.run('vc-snapshot', site.name, '--delete', 'one')
+    for step in range(1, last, max(1, last // 12)):
+        said = run(step)
+        for _ in range(1200):
+            if set(states(site).values()) == {'running'}:
+                break
+            time.sleep(0.1)
+        assert set(states(site).values()) == {'running'}, said
+        assert settled(site), processes(site)
+        if ['one'] not in [row[:1] for row in listed(site) if 'incomplete' not in row]:
+            site.run('vc-snapshot', site.name, '--as', 'one')
+        assert listed(site)[1][2:] == ['3', 'all'], said
+        assert {tuple(labels(site, node)) for node in NODES} == {('one',)}, said
+        site.run('vc-snapshot', site.name, '--delete', 'one')
+    assert mine(site) == sorted(all_nodes(site)) or mine(site)
