@@ -133,8 +133,7 @@ def explain(root: etree._Element, schema: str = 'document') -> Fault | None:
                 if name not in required and name not in optional:
                     allowed = ', '.join([*required, *optional]) or 'none'
                     return line, f'<{tag}> has an attribute {name}: it may have {allowed}'
-        text = str(element.xpath('string()')).strip()
-        if path in TEXTS and not _is(TEXTS[path], text):
+        if path in TEXTS and not _is(TEXTS[path], text := element.xpath('string()').strip()):
             return line, f"<{tag}> is '{text}': it must be {TEXTS[path].words}"
         for child in CHILDREN.get(path, ()):
             if element.find(child) is None:
@@ -147,8 +146,13 @@ def _known(element: etree._Element, path: str) -> Iterator[tuple[str, etree._Ele
     yield path, element
     for child in element.iterchildren(etree.Element):
         below = f'{path}/{child.tag}'.lstrip('/')
-        if any(below in table for table in (ATTRIBUTES, OPTIONAL, TEXTS, CHILDREN)):
+        if knows(below):
             yield from _known(child, below)
+
+
+def knows(path: str) -> bool:
+    """Whether there are rules for the elements of a path below the root."""
+    return any(path in table for table in (ATTRIBUTES, OPTIONAL, TEXTS, CHILDREN))
 
 
 def _is(kind: Kind, value: str) -> bool:
