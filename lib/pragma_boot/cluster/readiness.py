@@ -34,11 +34,12 @@ def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
             if ask := now - asked > ASK_SECONDS:
                 asked = now
             judge.look(waiting, ask)
-            for node in list(waiting):
+            looked, waiting = waiting, []
+            for node in looked:
                 state = judge.state(node)
                 if state == RUNNING:
+                    waiting.append(node)
                     continue
-                waiting.remove(node)
                 if state == READY:
                     log.warn(f"{node.get('name')} is ready after {time.monotonic() - begin:.0f} s")
                     if warning := judge.warning(node):

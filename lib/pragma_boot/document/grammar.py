@@ -38,12 +38,12 @@ def _path(schema: str) -> str:
 
 
 @functools.cache
-def _of_node() -> etree.RelaxNG:
-    """The schema of a <node> by itself: that of a document, with another <start>."""
+def _of(element: str) -> etree.RelaxNG:
+    """The schema of a <cluster> or <node> by itself: that of a document, with another <start>."""
     grammar = etree.parse(_path('document'))
     include = grammar.find(f'{RNG}include')
     start = etree.SubElement(include, f'{RNG}start')
-    etree.SubElement(start, f'{RNG}ref', name='node')
+    etree.SubElement(start, f'{RNG}ref', name=element)
     return etree.RelaxNG(grammar)
 
 
@@ -51,12 +51,51 @@ def fault(root: etree._Element, schema: str) -> rules.Fault | None:
     """The first fault of a tree by 'vc-in' or 'document', None where there is none."""
     grammar = rules_of(_path(schema))
     nodes = root.findall(NODE) if schema == 'document' else []
-    if grammar.validate(_reduced(root, schema, nodes[:1])):
-        bad = next((node for node in nodes[1:] if not _of_node().validate(node)), None)
+    familiar = bool(nodes) and _is_familiar(root, nodes[:1])
+    if familiar or grammar.validate(_reduced(root, schema, nodes[:1])):
+        bad = next((node for node in nodes[1:] if not _of('node').validate(node)), None)
         if bad is None:
+            if nodes and not familiar:
+                _remember(root)
             return None
         grammar.validate(_reduced(root, schema, [bad]))
     return rules.explain(root, schema) or said(grammar)
+
+
+_familiar: dict[bytes, None] = {}
+"""What a few valid documents have outside of their <cluster>s: of one entry, all have the same."""
+
+FAMILIAR = 16
+
+
+def _outside(root: etree._Element) -> bytes:
+    """What a document has outside of its <cluster>s."""
+    start = [root.tag, root.text or '', *(f'{name}={root.get(name)}' for name in root.attrib)]
+    return b'\0'.join([*(word.encode() for word in start), *(
+        (child.tail or '').encode() if child.tag == 'cluster' else etree.tostring(child)
+        for child in root)])
+
+
+def _remember(root: etree._Element) -> None:
+    """Remember what a valid document has outside of its <cluster>."""
+    if len(root.attrib) > FAMILIAR:
+        # To read them all would take a time that is quadratic in them.
+        return
+    if len(_familiar) >= FAMILIAR:
+        _familiar.pop(next(iter(_familiar)))
+    _familiar[_outside(root)] = None
+
+
+def _is_familiar(root: etree._Element, nodes: list[etree._Element]) -> bool:
+    """Whether a document with ``nodes`` alone is one of the last valid ones with another <cluster>.
+
+    Most of the time for a small cluster's document is for what its author wrote.
+    """
+    clusters = root.findall('cluster')
+    if not _familiar or len(clusters) != 1 or len(root.attrib) > FAMILIAR:
+        return False
+    return _outside(root) in _familiar and _of('cluster').validate(
+        _copy(clusters[0], 'cluster', _names('document'), set(nodes)))
 
 
 def said(grammar: etree.RelaxNG) -> rules.Fault:

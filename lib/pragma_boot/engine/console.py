@@ -13,11 +13,14 @@ def path(folder: str, name: str) -> str:
     return os.path.join(folder, f'{name}.console.log')
 
 
-LINE = re.compile(rb'^pragma_boot: (ready|failed|warning|hostkey) [^\s:]+:? *([^\r\n]*)\r*$', re.M)
+LINE = re.compile(rb'pragma_boot: (ready|failed|warning|hostkey) [^\s:]+:? *([^\r\n]*)\r*$', re.M)
 """A line of the guest part: ``pragma_boot: WORD NAME`` and its text (images/guest/pragma-guest).
 
 The name is not compared: a guest that cannot read its document does not know its own.
 """
+
+
+NEWLINE = b'\n'[0]
 
 
 def read(log: str) -> bytes:
@@ -78,7 +81,10 @@ class Tail:
 
 def reports(data: bytes) -> dict[str, str]:
     """What a guest reported on its console: {'ready': '', 'failed': reason, 'hostkey': key}."""
-    return {word.decode(): rest.decode(errors='replace') for word, rest in LINE.findall(data)}
+    # The expression has no '^': with its fixed beginning, the search is several times as fast.
+    found = (line for line in LINE.finditer(data)
+             if not line.start() or data[line.start() - 1] == NEWLINE)
+    return {line[1].decode(): line[2].decode(errors='replace') for line in found}
 
 
 CONTROL = re.compile(r'\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]')
