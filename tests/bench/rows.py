@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import ganeti
+from bench import ganeti, scale
 from bench.site import BIN, USER, Site
 
 BLOCK = 4096
@@ -434,6 +434,9 @@ ROWS = [
     Row('seed', 'make the seed disks of nodes that have their disks', seed_ways, seed_goals,
         'ours, 1 nodes'),
     Row('allocate', 'allocate a cluster', allocate_ways, allocate_goals, 'ours, 10 nodes'),
+    Row('scale',
+        f'one cluster over {scale.HOSTS} simulated hosts, and {scale.CLUSTERS:,} clusters there',
+        lambda site: scale.ways(site, Way), scale.goals, scale.ALL),
     Row('start', 'define and start 32 nodes, paused', start_ways, start_goals),
     Row('startup', 'a small document through each filter', startup_ways, startup_goals, IMPORT, 5),
     Row('boot',
