@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import fetch, ganeti, hpc
+from bench import fetch, ganeti, hpc, scale
 from bench.site import BIN, USER, Site
 
 BLOCK = 4096
@@ -480,6 +480,9 @@ ROWS = [
     Row('capture', 'capture the disks of a frontend and a compute node of the demo image; '
         'libguestfs under TCG', capture_ways, capture_goals, 'ours, both images, gz'),
     Row('allocate', 'allocate a cluster', allocate_ways, allocate_goals, 'ours, 10 nodes'),
+    Row('scale',
+        f'one cluster over {scale.HOSTS} simulated hosts, and {scale.CLUSTERS:,} clusters there',
+        lambda site: scale.ways(site, Way), scale.goals, scale.ALL),
     Row('start', 'define and start 32 nodes, paused', start_ways, start_goals),
     Row('startup', 'a small document through each filter', startup_ways, startup_goals, IMPORT, 5),
     Row('boot',

@@ -98,7 +98,8 @@ def test_waiting_shows_how_many_and_how_long(site):
     output = seen(site, 'vc-boot', '--paused', '--ignore-dependencies', '--wait', '--timeout', 2,
                 input=document, status=1)
     lines = drawings(output)
-    waiting = re.compile(r'waiting for 3 nodes  \[\.+\]  0 of 3 ready, \d s of 2 s')
+    waiting = re.compile(r'waiting for 3 nodes  \[\.+\]  0 of 3 ready, \d s of 2 s; '
+                         'frontend: firmware')
     assert any(map(waiting.fullmatch, lines)), output
     assert max(map(len, lines[:-1])) < 80
     assert "not ready after 2 s" in lines[-1] and lines[-1].endswith('\n')

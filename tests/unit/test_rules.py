@@ -1,5 +1,6 @@
 """Faults of documents: in words, and of the whole document; edits that come too late."""
 import copy
+import ipaddress
 import re
 
 import pytest
@@ -127,3 +128,24 @@ def test_a_node_that_was_removed():
     edited.find('cluster').remove(edited.find("cluster/node[@name='compute-0']"))
     assert edits.refused(root, edited) == \
         "the document lacks <node> 'compute-0', which the ledger has"
+
+
+@given(st.integers(1, 2 ** 32 - 2), st.integers(0, 32), st.integers(0, 2 ** 32 - 1))
+def test_private_addresses_are_judged_as_ipaddress_does(first, length, second):
+    """The second node's address, in a network that the first has."""
+    network = ipaddress.IPv4Network((first, length), strict=False)
+    root = document()
+    cards = root.xpath("cluster/node/interface[@network='private']")
+    for card, number in zip(cards, (first, second), strict=False):
+        card.set('ip', str(ipaddress.IPv4Address(number)))
+        card.set('netmask', str(network.netmask))
+    for node in root.findall('cluster/node')[2:]:
+        node.getparent().remove(node)
+    outside = {network[0], network[-1]}
+    good = first != second and all(
+        ipaddress.IPv4Address(number) in network and ipaddress.IPv4Address(number) not in outside
+        for number in (first, second))
+    found = rules.check(root)
+    assert (found is None) == good
+    if found and first != second:
+        assert f'in the private network {network}' in found[1]

@@ -4,7 +4,7 @@ import time
 from lxml import etree
 
 from ..document import tree
-from ..document.tree import SSH, Dependency, cluster, domain_name
+from ..document.tree import ROLES, SSH, Dependency, cluster, domain_name
 from ..engine.protocol import STOPPED, Unsupported
 from ..engine.registry import Engines, engine_uri
 from ..image import staging
@@ -54,9 +54,12 @@ class Boot:
         self._look()
         self._check()
         missing = [node for node in self._chosen if self._stopped(node)]
-        first = [node for node in missing if ignore_dependencies or self._dependency(node) is None]
+        roles = {role for role in ROLES if tree.boot_dependency(self._root, role) is None}
+        first = [node for node in missing if ignore_dependencies or node.get('role') in roles]
+        later = [] if ignore_dependencies else [node for node in missing
+                                                if node.get('role') not in roles]
         with self._hooks.failing(self._root):
-            for group in (first, [node for node in missing if node not in first]):
+            for group in (first, later):
                 dependency = self._dependency(group[0]) if group and group is not first else None
                 if dependency:
                     self._await_parent(group[0], dependency)

@@ -2,7 +2,7 @@
 import contextlib
 import socket
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from lxml import etree
 
@@ -79,11 +79,11 @@ class Capacity:
 
 
 def check_edited(known: etree._Element, root: etree._Element,
-                 documents: Iterable[etree._Element], settings: Settings) -> None:
+                 documents: Callable[[], Iterable[etree._Element]], settings: Settings) -> None:
     """Raise Shortage where nodes were given more than their host has left, by hand.
 
-    ``known`` is the cluster's document in the ledger, one of ``documents``, and ``root`` the
-    edited one.
+    ``known`` is the cluster's document in the ledger, one of ``documents``, which are read only
+    where a node was given more, and ``root`` the edited one.
     """
     before, now = _reservations([known]), _reservations([root])
     grown = {uri for uri, nodes in now.items()
@@ -92,7 +92,7 @@ def check_edited(known: etree._Element, root: etree._Element,
     if not grown:
         return
     name = known.find('cluster').get('name')
-    others = [other for other in documents if other.find('cluster').get('name') != name]
+    others = [other for other in documents() if other.find('cluster').get('name') != name]
     for free in Capacity(settings).free([*others, root]):
         if free.host in grown and (free.cpus < 0 or free.memory < 0):
             cpus, memory = max(-free.cpus, 0), max(-free.memory, 0) >> 10

@@ -23,7 +23,7 @@ def make(root: etree._Element, settings: Settings) -> None:
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
     folder, known = ledger.require(root)
     disksize.check(root)
-    capacity.check_edited(known, root, ledger.documents(), settings)
+    capacity.check_edited(known, root, ledger.documents, settings)
     storages = {uri: engines[uri].storage(ledger)
                 for uri in sorted({engine_uri(node.get('host')) for node in nodes})}
 
@@ -75,7 +75,7 @@ def _make_seeds(root: etree._Element, known: etree._Element, new: list[etree._El
     places = {node.get('name'): storages[engine_uri(node.get('host'))] for node in new}
     others = [before[node.get('name')] for node in seeded if node.get('name') not in places]
     for place, some in engines.by_storage(others, ledger):
-        missing = place.lacking_seed(some)
+        missing = set(place.lacking_seed(some))
         places.update((node.get('name'), place) for node in some
                       if node in missing or node.find('seed') is None)
     lacking = [node for node in seeded if node.get('name') in places]

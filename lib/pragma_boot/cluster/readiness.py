@@ -34,11 +34,12 @@ def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
             if ask := now - asked > ASK_SECONDS:
                 asked = now
             judge.look(waiting, ask)
-            for node in list(waiting):
+            looked, waiting = waiting, []
+            for node in looked:
                 state = judge.state(node)
                 if state == RUNNING:
+                    waiting.append(node)
                     continue
-                waiting.remove(node)
                 if state == READY:
                     log.warn(f"{node.get('name')} is ready after {time.monotonic() - begin:.0f} s")
                     if warning := judge.warning(node):
@@ -52,7 +53,8 @@ def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
                 left = f'{len(waiting)} nodes' if len(waiting) > 1 else waiting[0].get('name')
                 ready = len(chosen) - len(waiting) - len(failed)
                 progress.draw(f'waiting for {left}', ready / len(chosen),
-                              f'{ready} of {len(chosen)} ready, {waited:.0f} s of {seconds} s')
+                              f'{ready} of {len(chosen)} ready, {waited:.0f} s of {seconds} s'
+                              + (judge.slowest(waiting) if progress else ''))
                 time.sleep(POLL_SECONDS)
     if waiting:
         names = ', '.join(f"'{node.get('name')}'" for node in waiting)
@@ -111,6 +113,13 @@ class _Judge:
         if state == RUNNING and uri not in self._sees:
             return self._by_port(node) if node.get('role') == 'frontend' else READY
         return RUNNING if state == UNKNOWN else state or FAILED
+
+    def slowest(self, waiting: list) -> str:
+        """What the node does that has come least far; '' where no console of a node is seen."""
+        seen = [(*self._view.stage(node), node.get('name')) for node in waiting
+                if self._engines[node.get('host')].reports]
+        _, words, name = min(seen, key=lambda stage: stage[0], default=(0, '', ''))
+        return f'; {name}: {words}' if name else ''
 
     def silence(self, waiting: list) -> str:
         """What is known of the first of the nodes that reported nothing, and the remedy."""

@@ -82,6 +82,10 @@ class View:
         """The last line on a running node's console, '' for none."""
         return console.last_line(self._consoles.get(node, b''))
 
+    def stage(self, node: etree._Element) -> tuple[int, str]:
+        """How far a running node's guest has come: a rank, and words for it."""
+        return console.stage(self._consoles.get(node, b''))
+
     def state(self, node: etree._Element) -> str | None:
         """A node's state; None for a node that its engine does not know.
 

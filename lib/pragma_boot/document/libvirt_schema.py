@@ -10,12 +10,12 @@ from typing import NamedTuple
 from lxml import etree
 
 from ..system.failure import Failure
+from .grammar import RNG, rules_of
 from .permit import DISK_BUSES
-from .tree import rules_of, text
+from .tree import text
 
 PATH = '/usr/share/libvirt/schemas/domain.rng'
 
-RNG = '{http://relaxng.org/ns/structure/1.0}'
 NAMESPACES = 'libvirt.org/schemas/domain/'
 """Part of the namespaces of libvirt's own extensions."""
 

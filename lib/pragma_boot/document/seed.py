@@ -56,7 +56,6 @@ class Seeds:
     """Makes the texts of the seed disk of any node of a document."""
 
     def __init__(self, root: etree._Element) -> None:
-        self._root = root
         self._projection = Projection(root)
         self._part = [self._file(f'{FOLDER}/{name}', _content(name), mode) for name, mode in
                       ((PROGRAM, '0755'), (INSTALL, '0755'), *((unit, '0644') for unit in UNITS))]
@@ -67,7 +66,7 @@ class Seeds:
 
         ``private_key`` is the cluster's, which the frontend gets.
         """
-        node, = tree.nodes(self._root, [name])
+        node = self._projection.node(name)
         files = [Secret('vc-out.xml', self._projection.of(name))]
         if private_key is not None and node.get('role') == 'frontend':
             files.append(Secret('.ssh/id_ed25519', private_key))

@@ -1,7 +1,6 @@
 """The <vc> document that flows through the pipe: read it, validate it, find its parts, write it."""
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Collection
 from typing import BinaryIO, NamedTuple
@@ -10,9 +9,8 @@ from lxml import etree
 
 from ..system import streams
 from ..system.failure import Failure, cause
-from . import rules
+from . import grammar, rules
 
-SCHEMAS = os.path.join(os.path.dirname(__file__), 'schema')
 ROLES = ('frontend', 'compute')
 MAXIMUM_BYTES = {'vc-in': 1 << 20, 'any': 1 << 20, 'document': 64 << 20}
 
@@ -46,23 +44,13 @@ def parse(data: bytes, subject: str, huge: bool = False) -> etree._Element:
     return root
 
 
-@functools.cache
-def rules_of(path: str) -> etree.RelaxNG:
-    """The RELAX NG schema in a file, parsed once."""
-    return etree.RelaxNG(etree.parse(path))
-
-
 def validate(root: etree._Element, schema: str, subject: str) -> None:
     """Check a tree against one of our RELAX NG schemas, and a document by document.rules.
 
     Raises Failure with the line of the element, the attribute, its value and what is allowed.
     """
-    grammar = rules_of(os.path.join(SCHEMAS, f'{schema}.rng'))
-    fault = None
-    if not grammar.validate(root.getroottree()):
-        error = grammar.error_log[0]
-        fault = rules.explain(root, schema) or (error.line, error.message)
-    elif schema == 'document':
+    fault = grammar.fault(root, schema)
+    if fault is None and schema == 'document':
         fault = rules.check(root)
     if fault:
         raise Failure(f'{subject} line {fault[0]} is not valid: {fault[1]}')

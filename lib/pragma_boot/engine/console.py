@@ -13,11 +13,14 @@ def path(folder: str, name: str) -> str:
     return os.path.join(folder, f'{name}.console.log')
 
 
-LINE = re.compile(rb'^pragma_boot: (ready|failed|warning|hostkey) [^\s:]+:? *([^\r\n]*)\r*$', re.M)
+LINE = re.compile(rb'pragma_boot: (ready|failed|warning|hostkey) [^\s:]+:? *([^\r\n]*)\r*$', re.M)
 """A line of the guest part: ``pragma_boot: WORD NAME`` and its text (images/guest/pragma-guest).
 
 The name is not compared: a guest that cannot read its document does not know its own.
 """
+
+
+NEWLINE = b'\n'[0]
 
 
 def read(log: str) -> bytes:
@@ -82,11 +85,14 @@ def reports(data: bytes) -> dict[str, str]:
     A guest that is told a new document reports again: of 'ready' and 'failed' the last counts.
     """
     found: dict[str, str] = {}
-    for word, rest in LINE.findall(data):
-        if word in (b'ready', b'failed'):
+    # The expression has no '^': with its fixed beginning, the search is several times as fast.
+    for line in LINE.finditer(data):
+        if line.start() and data[line.start() - 1] != NEWLINE:
+            continue
+        if line[1] in (b'ready', b'failed'):
             found.pop('ready', None)
             found.pop('failed', None)
-        found[word.decode()] = rest.decode(errors='replace')
+        found[line[1].decode()] = line[2].decode(errors='replace')
     return found
 
 
@@ -99,7 +105,35 @@ LONGEST = 120
 
 def last_line(data: bytes) -> str:
     """The last line of a console log that has text, as a terminal would show it; '' for none."""
-    text = CONTROL.sub('', data[-8192:].decode(errors='replace')).replace('\r', '\n')
-    lines = [line.strip() for line in text.split('\n') if line.strip()]
-    line = ' '.join(lines[-1].split()) if lines else ''
+    lines = _lines(data)
+    line = lines[-1] if lines else ''
     return line if len(line) <= LONGEST else f'{line[:LONGEST]}…'
+
+
+def _lines(data: bytes) -> list[str]:
+    """The last lines of a console log that have text, as a terminal would show them."""
+    text = CONTROL.sub('', data[-8192:].decode(errors='replace')).replace('\r', '\n')
+    return [' '.join(line.split()) for line in text.split('\n') if line.strip()]
+
+
+UNIT = ('Starting|Started|Finished|Mounting|Mounted|Listening on|Reached target|Expecting device|'
+        'Set up')
+STAGES = (
+    ('boot loader', re.compile('.*(?:GRUB|Booting |SYSLINUX|EXTLINUX|Loading Linux|BdsDxe)')),
+    ('kernel', re.compile(r'\[ *[0-9]+\.[0-9]{6}\] (?!systemd\[1\])|Decompressing Linux')),
+    ('', re.compile(rf'(?:.*\] |.*systemd\[1\]: )?((?:{UNIT}) [\w@.:\\-]{{1,40}})')),
+    ('', re.compile(r'.*\b(cloud-init)\[[0-9]+\]: ')),
+    ('', re.compile('.*(login): ?$')),
+    ('', re.compile('pragma_boot: (hostkey|warning) ')),
+)
+"""What a guest does when it writes such a line, in the order in which it does it."""
+
+
+def stage(data: bytes) -> tuple[int, str]:
+    """How far a guest has come by the end of its console log: a rank, and words for it."""
+    lines = _lines(data)
+    for rank, (words, pattern) in reversed(list(enumerate(STAGES, 1))):
+        for line in reversed(lines):
+            if found := pattern.match(line):
+                return rank, words or found[1]
+    return 0, 'firmware'

@@ -3,17 +3,17 @@ import functools
 import os
 import pwd
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from lxml import etree
 
 from ..document.tree import domain_name, domain_uuid
 from ..image import injection
-from ..system import process, workers
+from ..system import process
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import capabilities, domain, probe, session, snapshot, storage, volume
+from . import batch, capabilities, domain, probe, session, snapshot, storage, volume
 from .domain import METADATA
 from .protocol import (
     ACTIVE,
@@ -32,13 +32,8 @@ from .protocol import (
 if TYPE_CHECKING:
     import subprocess
 
-UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} ')
-
 STATES = {1: RUNNING, 2: RUNNING, 3: PAUSED, 4: RUNNING, 5: STOPPED, 6: FAILED, 7: STOPPED}
 """virDomainState: running, blocked, paused, in shutdown, shut off, crashed, suspended to disk."""
-
-DESTROYED_AT_ONCE = 8
-"""Domains destroyed at a time: most of the time is spent waiting until their QEMUs have exited."""
 
 
 class Libvirt:
@@ -63,9 +58,8 @@ class Libvirt:
         done = process.run(['virsh', '-q', *patience, '-c', self._connection, *command],
                            f"libvirt at '{self.uri}'", input=input, statuses=(0, 1))
         if done.returncode not in statuses:
-            lines = [line.removeprefix('error: ') for line
-                     in done.stderr.decode(errors='replace').splitlines() if line.strip()]
-            raise Failure(f"libvirt at '{self.uri}': {'; '.join(lines) or command[0] + ' failed'}")
+            reason = batch.lines(done.stderr) or f'{command[0]} failed'
+            raise Failure(f"libvirt at '{self.uri}': {reason}")
         return done
 
     @property
@@ -120,38 +114,23 @@ class Libvirt:
 
     def domains(self, nodes: list[etree._Element] | None = None) -> dict[str, Domain]:
         """The Domain of each domain by its name: all, ours or not."""
-        domains: dict[str, dict[str, str]] = {}
-        name = None
-        # One connection for both commands.
-        answer = self.virsh('domstats --raw --state --vcpu --balloon; list --all --uuid --name')
-        for line in answer.stdout.decode().splitlines():
-            line = line.strip()
-            if line.startswith("Domain: '"):
-                name = line[len("Domain: '"):-1]
-                domains[name] = {}
-            elif UUID.match(line):
-                uuid, _, name = line.partition(' ')
-                domains.setdefault(name.strip(), {})['uuid'] = uuid
-            elif name and '=' in line:
-                key, value = line.split('=', 1)
-                domains[name][key] = value
         return {name: Domain(STATES.get(int(facts.get('state.state', 0)), UNKNOWN),
                              int(facts.get('vcpu.maximum', 0)),
                              int(facts.get('balloon.maximum', 0)), self.uri, facts.get('uuid', ''))
-                for name, facts in domains.items()}
+                for name, facts in batch.statistics(self.virsh).items()}
 
     def marked(self, node: etree._Element, domain: Domain) -> bool:
         """Whether the domain has the UUID that was made from the node and its ledger."""
         return domain.mark == domain_uuid(node)
 
-    def _mark(self, name: str) -> etree._Element | None:
+    @staticmethod
+    def _mark(definition: bytes) -> etree._Element | None:
         """The <pragma:node> in a domain's metadata, None where the domain is not ours."""
-        domain = etree.fromstring(self.virsh('dumpxml', '--domain', name).stdout)
-        return domain.find(f'metadata/{{{METADATA}}}node')
+        return etree.fromstring(definition).find(f'metadata/{{{METADATA}}}node')
 
     def started(self, node: etree._Element) -> int:
         """When the node's domain was started, in seconds since the epoch."""
-        mark = self._mark(domain_name(node))
+        mark = self._mark(self.virsh('dumpxml', '--domain', domain_name(node)).stdout)
         return int(mark.get('started')) if mark is not None else 0
 
     def probe(self) -> str | None:
@@ -191,20 +170,35 @@ class Libvirt:
             # Redefined, not undefined before: the variables of its UEFI stay.
             self._destroy(name)
         definition = define()
+        if known:
+            # By itself: where the old definition cannot be replaced, it must not be started.
+            try:
+                self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []),
+                           input=etree.tostring(definition))
+            except Failure as failure:
+                raise capabilities.explained(failure, definition, self) from None
         try:
-            self.virsh('define', '/dev/stdin', *(['--validate'] if validate else []),
-                       input=etree.tostring(definition))
-        except Failure as failure:
-            raise capabilities.explained(failure, definition, self) from None
-        try:
-            self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
+            if known:
+                self.virsh('start', '--domain', name, *(['--paused'] if paused else []))
+            else:
+                self._define_and_start(node, definition, validate, paused)
         except BaseException:
             # Another vc-boot may have started it at this moment: that is no failure.
-            if name in (domains := self.domains()) and domains[name].state in ACTIVE:
+            found = self.domains().get(name)
+            if found is not None and found.state in ACTIVE and self.marked(node, found):
                 return
             if not known:
-                self.virsh('undefine', '--domain', name, '--nvram', statuses=(0, 1))
+                self.virsh('undefine', '--domain', domain_uuid(node), '--nvram', statuses=(0, 1))
             raise
+
+    def _define_and_start(self, node: etree._Element, definition: etree._Element, validate: bool,
+                          paused: bool) -> None:
+        """Define a new domain and start it; raises Failure."""
+        is_defined, reason = batch.defined_and_started(
+            self.virsh, etree.tostring(definition), domain_uuid(node), validate, paused)
+        if reason:
+            failure = Failure(f"libvirt at '{self.uri}': {reason}")
+            raise failure if is_defined else capabilities.explained(failure, definition, self)
 
     def shutdown(self, nodes: list, seconds: int) -> None:
         """Press the ACPI power button of each guest; no error where a domain is gone."""
@@ -231,22 +225,17 @@ class Libvirt:
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Destroy and undefine every domain of a cluster, complete or not; their names."""
         # By the domains' metadata, not the document's nodes: an incomplete cluster has no document.
-        names = [name for name in sorted(self.domains()) if name.startswith(f'{cluster}-')
-                 and self._is_of(name, cluster, ledger)]
+        alike = [name for name in sorted(self.domains()) if name.startswith(f'{cluster}-')]
+        marks = {name: self._mark(definition) for name, definition
+                 in batch.definitions(self.virsh, alike).items()}
+        names = [name for name, mark in marks.items() if mark is not None and (
+            mark.get('cluster'), mark.get('ledger', '')) == (cluster, ledger)]
         self._undefine(names)
         return names
 
-    def _is_of(self, name: str, cluster: str, ledger: str) -> bool:
-        mark = self._mark(name)
-        return mark is not None and (
-            mark.get('cluster'), mark.get('ledger', '')) == (cluster, ledger)
-
-    def _undefine(self, names: Iterable[str]) -> None:
+    def _undefine(self, names: list[str]) -> None:
         """Destroy and undefine domains by their names; raises Failure for one that stays."""
-        def undefine(name: str) -> None:
-            self._destroy(name)
-            self.virsh('undefine', '--domain', name, '--nvram', '--snapshots-metadata',
-                       statuses=(0, 1))
-        workers.each(undefine, names, DESTROYED_AT_ONCE)
-        for name in set(names) & set(self.domains()):
-            raise Failure(f"libvirt at '{self.uri}' keeps domain '{name}'")
+        if names:
+            batch.undefined(self.virsh, names)
+            for name in set(names) & set(self.domains()):
+                raise Failure(f"libvirt at '{self.uri}' keeps domain '{name}'")

@@ -77,6 +77,10 @@ def site_uris(settings: Settings) -> list[str]:
     return uris
 
 
+ASKED_AT_ONCE = 32
+"""Engines asked at a time: each may be asked by a process of its own, of several MiB."""
+
+
 class Engines:
     """The engines of a site, made when they are first asked for."""
 
@@ -117,7 +121,7 @@ class Engines:
                 return failure
         hosts = sorted(set(hosts))
         engines = {engine_uri(host): self[host] for host in hosts}
-        answers = dict(zip(engines, workers.each(answer, engines.values(), len(engines)),
+        answers = dict(zip(engines, workers.each(answer, engines.values(), ASKED_AT_ONCE),
                            strict=True))
         return {host: answers[engine_uri(host)] for host in hosts}
 

@@ -113,7 +113,7 @@ class Plan:
         for reason in sorted({reasons[node] for node in slow} - {guestfish.NEEDED})[:1]:
             _warn_without_fuse(reason)
         alone = [node for node in slow if self._partition(node).is_alone]
-        others = [node for node in slow if node not in alone]
+        others = [node for node in slow if not self._partition(node).is_alone]
         size = len(guestfish.LETTERS)
         for batch in [*([node] for node in alone), *(others[start:start + size]
                                                      for start in range(0, len(others), size))]:
