@@ -67,8 +67,8 @@ def test_a_cluster_is_destroyed_by_a_few_processes():
     batch.undefined(lambda script, statuses: scripts.append(script), names)
     assert len(scripts) == batch.AT_ONCE
     for name in names:
-        assert sum(f'destroy --domain {name}; undefine --domain {name} --nvram --snapshots-metadata; '
-                       in script
-                   for script in scripts) == 1
+        both = (f'destroy --domain {name}; '
+                f'undefine --domain {name} --nvram --snapshots-metadata; ')
+        assert sum(both in script for script in scripts) == 1
     batch.undefined(lambda script, statuses: scripts.append(script), ['one'])
     assert len(scripts) == batch.AT_ONCE + 1
