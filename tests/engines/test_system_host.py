@@ -69,7 +69,7 @@ def test_row_31_a_libvirtd_that_is_gone(site, host):
     output = site.run('vc-status')
     assert output.stdout.decode().count(' unknown ') == 2
     assert len(lines(output.stderr)) == 1 and host.uri in lines(output.stderr)[0]
-    for tool, arguments, status in (('vc-allocate', ('--num-cpus', 0), 0),
+    for tool, arguments, status in (('vc-allocate', ('--num-cpus', 2), 0),
                                     ('vc-boot', (), 1), ('vc-clean', (site.entry,), 1),
                                     ('vc-shutdown', (site.entry,), 1)):
         done = site.run(tool, *arguments, input=document, status=status)
