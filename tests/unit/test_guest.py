@@ -16,6 +16,8 @@ import pytest
 
 import lab
 from lab import ROOT
+from lab.needs import need
+from pragma_boot.cluster import allocation
 
 GUEST = ROOT / "images" / "guest"
 DATA = lab.DATA / "guest"
@@ -880,6 +882,64 @@ def test_network_for_real(tmp_path):
     assert "default via 10.0.2.2 dev pub0" in done.stdout
     assert done.stdout.splitlines()[-1] == "demo.local"
     assert (tmp_path / "root/run/pragma_boot/outcome").read_text() == "ok\n"
+
+
+# The same root with a real sshd; $4 is a private key, whose public half is in the document.
+WITH_SSHD = IN_NAMESPACES.split("for turn in")[0] + """
+mount -t tmpfs none root/usr/local/sbin
+cp root/stubs/* root/pragma-guest root/usr/local/sbin
+printf '#!/bin/sh\\necho masquerade\\n' >root/usr/local/sbin/nft
+cp root/vc-out.xml root/root/vc-out.xml
+mkdir -p root/proc root/etc/ssh root/run/sshd root/etc/pragma_boot/drain.d
+mount -t proc none root/proc
+echo 1 >/proc/sys/net/ipv4/ip_forward
+ip link set lo up
+touch root/dev/console
+echo root:x:0:0::/root:/bin/sh >root/etc/passwd
+echo sshd:x:100:65534::/run/sshd:/bin/false >>root/etc/passwd
+ssh-keygen -q -t ed25519 -N '' -f root/etc/ssh/ssh_host_ed25519_key
+cp root/etc/ssh/ssh_host_ed25519_key keep
+printf '#!/bin/sh\\necho "$@" >/root/drained\\n' >root/etc/pragma_boot/drain.d/10-own
+chmod 755 root/etc/pragma_boot/drain.d/10-own
+chroot root /usr/bin/python3 /pragma-guest configure
+cp keep root/etc/ssh/ssh_host_ed25519_key
+chroot root /usr/sbin/sshd -D -f /dev/null -o UsePAM=no -o StrictModes=no 2>sshd &
+trap "kill $!" EXIT
+while ! (exec 3<>/dev/tcp/127.0.0.1/22) 2>>sshd; do sleep 0.1; done
+login() { ssh -F none -i "$key" -o IdentitiesOnly=yes -o BatchMode=yes -o LogLevel=ERROR \\
+    -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no root@127.0.0.1 "$@"; }
+key=$4
+login id <"$3" && echo "status $?"
+cp root/etc/hosts hosts
+cp vc-out.xml now.xml
+login 'pragma-guest update --drain 5' <now.xml && echo "status $?"
+login 'pragma-guest update --drain 5' <"$3" && echo "status $?"
+cat root/root/drained
+login id </dev/null || echo "status $?"
+"""
+
+
+@pytest.mark.skipif(bool(namespaces_missing()), reason=namespaces_missing())
+def test_the_clusters_key_runs_update_alone(tmp_path):
+    """Whatever is asked for, sshd runs update, with the option that was asked for."""
+    need("sshd", "ssh")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    line = f'command="{allocation.UPDATE}",restrict {key.with_suffix(".pub").read_text().strip()}'
+    documents = {"vc-out.xml": (DATA / "frontend.xml").read_bytes(), "smaller.xml": smaller()}
+    for name, data in documents.items():
+        (tmp_path / name).write_bytes(data.replace(b"</key>", line.encode() + b"\n</key>"))
+    done = subprocess.run(["unshare", "--net", "--uts", "--mount", "bash", "-c", WITH_SSHD, "-",
+                           str(GUEST / "pragma-guest"), "vc-out.xml", "smaller.xml", str(key)],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["status 0", "status 0", "status 0",
+                                        "/root/vc-out.xml frontend compute-1", "status 1"], done
+    assert "uid=" not in done.stdout
+    assert done.stderr == ("pragma-guest: cannot use the new document: "
+                           "not well-formed: no element found: line 1, column 0\n")
+    assert "compute-1" not in (tmp_path / "hosts").read_text()
+    told = (tmp_path / "root/root/vc-out.xml").read_bytes()
+    assert told == (tmp_path / "smaller.xml").read_bytes()
 
 
 @pytest.fixture
