@@ -193,6 +193,21 @@ def test_a_node_without_its_seed_disk_does_not_start(seeded):
     assert mine(seeded) == []
 
 
+def test_a_node_that_joins_gets_one_and_a_node_that_leaves_has_none(seeded):
+    """No guest runs that could be told: vc-resize says so, and the seed disks of others stay."""
+    document = seeded.document(seeded.entry, 'vc-inject', 2)
+    before, folder = state(seeds(document)), seeded.temp / 'clusters' / seeded.entry
+    assert sorted(before) == ['compute-0', 'frontend']
+    assert 'has 4 CPUs now' in seeded.fails('vc-resize', '--num-cpus', 4, seeded.entry)
+    paths = seeds((folder / 'document.xml').read_bytes())
+    assert b'"local-hostname": "compute-1"' in content(paths.pop('compute-1'), 'meta-data')
+    assert state(paths) == before
+    assert 'has 2 CPUs now' in seeded.fails('vc-resize', '--num-cpus', 2, '--force', seeded.entry)
+    assert state(seeds((folder / 'document.xml').read_bytes())) == before
+    assert sorted(path.name for path in folder.glob('*.seed.img')) == [
+        'compute-0.seed.img', 'frontend.seed.img']
+
+
 def test_in_a_storage_pool(seeded, host):
     """Volumes beside the disks, which vc-inject makes again and vc-clean removes."""
     with open(seeded.conf, 'a', encoding='utf-8') as conf:
