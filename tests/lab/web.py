@@ -109,23 +109,23 @@ class Handler(BaseHTTPRequestHandler):
         rest = self.head(content)
         self.wfile.write(rest[:len(rest) // 2])
         self.wfile.flush()
-        self.server.goes_on.wait(60)
+        self.server.goes_on.wait(600)
 
     def stalls_before_the_answer(self, content):
-        self.server.goes_on.wait(60)
+        self.server.goes_on.wait(600)
 
     def drips(self, content):
-        """A byte a tenth of a second."""
+        """A byte a tenth of a second, until the client goes away."""
         rest = self.head(content)
         with contextlib.suppress(OSError):
-            for byte in rest[:600]:
+            for byte in rest:
                 self.wfile.write(bytes([byte]))
                 time.sleep(0.1)
 
     def drips_headers(self, content):
         with contextlib.suppress(OSError):
             self.wfile.write(b'HTTP/1.1 200 OK\r\nX: ')
-            for _ in range(600):
+            while not self.server.goes_on.is_set():
                 self.wfile.write(b'x')
                 time.sleep(0.1)
 

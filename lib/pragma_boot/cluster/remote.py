@@ -83,13 +83,20 @@ class Remote:
         The file is kept after a break only. ``maximum`` is in bytes.
         """
         wanted, begun = self.digest(path), os.path.exists(target)
-        found = transfer.to_file(self._web, self.at(path), target, wanted.algorithm,
-                                 maximum or self._maximum, watch)
+
+        def transferred() -> str:
+            try:
+                return transfer.to_file(self._web, self.at(path), target, wanted.algorithm,
+                                        maximum or self._maximum, watch)
+            except transfer.Excess as excess:
+                if maximum:
+                    raise
+                raise Failure(f'{excess} (image_max_size in site_conf.conf)') from None
+        found = transferred()
         if found != wanted.hex and begun:
             # What was there may have been the beginning of another file.
             transfer.forget(target)
-            found = transfer.to_file(self._web, self.at(path), target, wanted.algorithm,
-                                     maximum or self._maximum, watch)
+            found = transferred()
         if found != wanted.hex:
             transfer.forget(target)
             raise Failure(self._other(path))

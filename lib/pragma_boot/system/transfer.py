@@ -38,6 +38,10 @@ Watch = Callable[[int, int], object]
 """Is called with the bytes of a file that are here, and with those that it has, 0 if not known."""
 
 
+class Excess(Failure):
+    """The file is larger than it may be."""
+
+
 def small(web: Web, url: str, maximum: int) -> bytes:
     """A file of at most ``maximum`` bytes, in memory; raises Failure."""
     import io
@@ -238,5 +242,4 @@ class _Transfer:
             self._sent = self._position
 
     def _excess(self) -> Failure:
-        setting = ' (image_max_size in site_conf.conf)' if self._validator_path else ''
-        return Failure(f"'{self._url}' has more than {self._maximum} bytes: it is refused{setting}")
+        return Excess(f"'{self._url}' has more than {self._maximum} bytes: it is refused")
