@@ -288,6 +288,20 @@ def test_a_node_that_runs(source):
     source.run('vc-start', source.cluster, '--node', 'frontend')
 
 
+def test_disks_in_a_storage_pool(site, host):
+    """They are downloaded, with their backing image."""
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write('storage = pool:default\n')
+    site.add_entry('planted', pack(planted(site.folder / 'planted.img')))
+    name = allocate(site, 'planted')
+    assert host.uri and etree.parse(site.temp / 'clusters' / name / 'document.xml').xpath(
+        '//disk/@pool')
+    site.run('vc-capture', name, '--as', 'new')
+    data = captured(site, 'new').read_bytes()
+    assert not [one for one in (*FILES, *KEYS, *LOGS, *ELSEWHERE) if word(one) in data]
+    assert not [one for one in STAYS if word(one) not in data]
+
+
 def test_two_at_once_make_one_entry(source):
     def run(_):
         return subprocess.run([ROOT / 'bin' / 'vc-capture', source.cluster, '--as', 'new'],
