@@ -3,6 +3,7 @@
 Operations are counted, or the CPU time of N and of several N is compared: not the time on a clock.
 """
 import io
+import os
 import threading
 import time
 
@@ -10,13 +11,15 @@ import pytest
 from lxml import etree
 
 from lab.documents import large
-from pragma_boot.cluster import boot, capacity, states
+from lab.needs import need
+from pragma_boot.cluster import boot, capacity, readiness, states
 from pragma_boot.cluster.ledger import Ledger
 from pragma_boot.document import edits, rules, tree
 from pragma_boot.document.seed import Seeds
 from pragma_boot.document.vcout import Projection
 from pragma_boot.engine import console
 from pragma_boot.engine.registry import ASKED_AT_ONCE, Engines
+from pragma_boot.image import seed
 from pragma_boot.system import workers
 from pragma_boot.system.settings import Settings
 
@@ -146,3 +149,53 @@ def test_reports_are_found_in_a_long_console_quickly():
     assert console.reports(b'x pragma_boot: ready compute-0\n') == {}
     assert seconds(lambda: console.reports(data)) < 20 * max(
         seconds(lambda: data.find(b'no such line')), 0.001)
+
+
+def test_seed_disks_are_made_in_groups(tmp_path, monkeypatch):
+    """So that the texts of ten thousand nodes are not in memory at once."""
+    need('mkfs.vfat', 'mcopy')
+    root, groups = large(7), []
+    (tmp_path / 'id_ed25519').write_text('key')
+    made = seed._made
+    monkeypatch.setattr(seed, 'TOGETHER', 3)
+    monkeypatch.setattr(seed, '_made', lambda seeds, key, folder, nodes, *rest: groups.append(
+        len(nodes)) or made(seeds, key, folder, nodes, *rest))
+
+    def keep(draft, node):
+        path = tmp_path / node.get('name')
+        os.rename(draft, path)
+        return str(path)
+    found = seed.make(root, str(tmp_path), tree.nodes(root), 2, keep)
+    assert groups == [3, 3, 2]
+    for node in tree.nodes(root):
+        path = tmp_path / node.get('name')
+        assert found[node.get('name')].get('path') == str(path)
+        assert f'"local-hostname": "{node.get("name")}"'.encode() in path.read_bytes()
+
+
+def test_reading_many_consoles_leaves_time_for_other_work(tmp_path, monkeypatch):
+    """The pause grows with the time that a read takes."""
+    (tmp_path / 'site_conf.conf').touch()
+    clock, pauses = [0.0], []
+
+    class Judge:
+        def __init__(self, *_):
+            self.looks = 0
+
+        def look(self, nodes, ask):
+            self.looks += 1
+            clock[0] += 3
+
+        def state(self, node):
+            return 'ready' if self.looks > 2 else 'running'
+
+        def warning(self, node):
+            return ''
+
+        def slowest(self, nodes):
+            return ''
+    monkeypatch.setattr(readiness, '_Judge', Judge)
+    monkeypatch.setattr(readiness.time, 'monotonic', lambda: clock[0])
+    monkeypatch.setattr(readiness.time, 'sleep', pauses.append)
+    readiness.wait(tree.nodes(large(2)), None, None, 600)
+    assert pauses == [12, 12]

@@ -16,6 +16,9 @@ POLL_SECONDS = 0.5
 ASK_SECONDS = 5
 """Between two reads of the consoles, and between two questions to the engines."""
 
+REST = 4
+"""The least time between two reads, in times of a read."""
+
 
 def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
     """Wait until every node is ready, with a line for each on stderr.
@@ -34,8 +37,9 @@ def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
             if ask := now - asked > ASK_SECONDS:
                 asked = now
             judge.look(waiting, ask)
-            looked, waiting = waiting, []
-            for node in looked:
+            looked = time.monotonic() - now
+            before, waiting = waiting, []
+            for node in before:
                 state = judge.state(node)
                 if state == RUNNING:
                     waiting.append(node)
@@ -55,7 +59,8 @@ def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
                 progress.draw(f'waiting for {left}', ready / len(chosen),
                               f'{ready} of {len(chosen)} ready, {waited:.0f} s of {seconds} s'
                               + (judge.slowest(waiting) if progress else ''))
-                time.sleep(POLL_SECONDS)
+                # Of very many consoles, the reading must not take a whole CPU.
+                time.sleep(max(POLL_SECONDS, REST * looked))
     if waiting:
         names = ', '.join(f"'{node.get('name')}'" for node in waiting)
         failed.append(f'{names} not ready after {seconds} s{judge.silence(waiting)}')

@@ -37,6 +37,9 @@ BLOCK = 4096
 Keep = Callable[[str, etree._Element], str]
 """Takes a finished seed disk and its node; the path by which the node's host knows it."""
 
+TOGETHER = 256
+"""Nodes whose texts are in memory at a time; each has 20 KiB and more."""
+
 Texts = dict[str, bytes]
 """The content of the files of one seed disk by their names."""
 
@@ -67,7 +70,15 @@ def make(root: etree._Element, folder: str, nodes: Sequence[etree._Element], job
         return {}
     with open(os.path.join(folder, 'id_ed25519'), 'rb') as file:
         key = file.read()
-    seeds = Seeds(root)
+    seeds, made = Seeds(root), {}
+    for start in range(0, len(nodes), TOGETHER):
+        made.update(_made(seeds, key, folder, nodes[start:start + TOGETHER], jobs, keep))
+    return made
+
+
+def _made(seeds: Seeds, key: bytes, folder: str, nodes: Sequence[etree._Element], jobs: int,
+          keep: Keep) -> dict[str, etree._Element]:
+    """The <seed>s of some nodes by their names, as ``make``; ``key`` is the private one."""
     texts = {node.get('name'): {file: _filled(text) for file, text
                                 in seeds.of(node.get('name'), key).items()} for node in nodes}
     lengths = {name: tuple(map(len, some.values())) for name, some in texts.items()}
@@ -90,8 +101,8 @@ def make(root: etree._Element, folder: str, nodes: Sequence[etree._Element], job
             if draft.read(len(content)) != content:
                 raise Failure(f"seed disk '{path}' does not read back as written")
             return etree.Element('seed', path=keep(files.temporary(path), node))
-    made = workers.each(one, nodes, jobs)
-    return {node.get('name'): element for node, element in zip(nodes, made, strict=True)}
+    elements = workers.each(one, nodes, jobs)
+    return {node.get('name'): element for node, element in zip(nodes, elements, strict=True)}
 
 
 def _filled(text: bytes) -> bytes:
