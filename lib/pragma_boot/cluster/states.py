@@ -12,6 +12,12 @@ from ..system import log
 from ..system.failure import Failure
 from .ledger import Ledger
 
+TOGETHER = 64
+"""Nodes whose console logs are in memory at a time; each may have several MiB."""
+
+END_BYTES = 4096
+"""Of the console log of a node that is not ready, what is kept."""
+
 
 class View:
     """What the engines of some nodes report. Each engine is asked once for all of its nodes."""
@@ -22,7 +28,8 @@ class View:
         self._domains: dict[str, Any] = {}
         self._own: dict[etree._Element, Domain] = {}
         self._foreign: set[etree._Element] = set()
-        self._consoles: dict[etree._Element, bytes] = {}
+        self._reports: dict[etree._Element, dict[str, str]] = {}
+        self._ends: dict[etree._Element, bytes] = {}
         self.moved: list[etree._Element] = []
 
     def look(self, some: list, ask: bool = True) -> dict[str, Failure]:
@@ -38,10 +45,14 @@ class View:
             self._domains = self._engines.ask(
                 groups, lambda engine: engine.domains(groups[engine.uri]))
             self._sort(some)
-        self._consoles = {}
+        self._reports, self._ends = {}, {}
         running = [node for node in some if self._runs(node)]
         for place, group in self._engines.by_storage(running, self._ledger):
-            self._consoles.update(place.consoles(group))
+            for start in range(0, len(group), TOGETHER):
+                for node, data in place.consoles(group[start:start + TOGETHER]).items():
+                    self._reports[node] = console.reports(data)
+                    if READY not in self._reports[node]:
+                        self._ends[node] = data[-END_BYTES:]
         return {uri: answer for uri, answer in self._domains.items() if isinstance(answer, Failure)}
 
     def domain(self, node: etree._Element) -> Domain | None:
@@ -76,15 +87,15 @@ class View:
 
     def reports(self, node: etree._Element) -> dict[str, str]:
         """What a running node's guest reported since it was started: {'ready': '', …}."""
-        return console.reports(self._consoles.get(node, b''))
+        return self._reports.get(node, {})
 
     def last_line(self, node: etree._Element) -> str:
-        """The last line on a running node's console, '' for none."""
-        return console.last_line(self._consoles.get(node, b''))
+        """The last line on the console of a node that is not ready, '' for none."""
+        return console.last_line(self._ends.get(node, b''))
 
     def stage(self, node: etree._Element) -> tuple[int, str]:
         """How far a running node's guest has come: a rank, and words for it."""
-        return console.stage(self._consoles.get(node, b''))
+        return console.stage(self._ends.get(node, b''))
 
     def state(self, node: etree._Element) -> str | None:
         """A node's state; None for a node that its engine does not know.

@@ -51,9 +51,10 @@ def fault(root: etree._Element, schema: str) -> rules.Fault | None:
     """The first fault of a tree by 'vc-in' or 'document', None where there is none."""
     grammar = rules_of(_path(schema))
     nodes = root.findall(NODE) if schema == 'document' else []
-    familiar = bool(nodes) and _is_familiar(root, nodes[:1])
+    familiar = bool(nodes) and _is_familiar(root)
     if familiar or grammar.validate(_reduced(root, schema, nodes[:1])):
-        bad = next((node for node in nodes[1:] if not _of('node').validate(node)), None)
+        others = [] if familiar else nodes[1:]
+        bad = next((node for node in others if not _of('node').validate(node)), None)
         if bad is None:
             if nodes and not familiar:
                 _remember(root)
@@ -66,6 +67,9 @@ _familiar: dict[bytes, None] = {}
 """What a few valid documents have outside of their <cluster>s: of one entry, all have the same."""
 
 FAMILIAR = 16
+
+SMALL = 64
+"""Elements of a <cluster> that may be validated together."""
 
 
 def _outside(root: etree._Element) -> bytes:
@@ -86,16 +90,16 @@ def _remember(root: etree._Element) -> None:
     _familiar[_outside(root)] = None
 
 
-def _is_familiar(root: etree._Element, nodes: list[etree._Element]) -> bool:
-    """Whether a document with ``nodes`` alone is one of the last valid ones with another <cluster>.
+def _is_familiar(root: etree._Element) -> bool:
+    """Whether a document is one of the last valid ones with another <cluster>, which is valid.
 
-    Most of the time for a small cluster's document is for what its author wrote.
+    Only of small clusters, of which a ledger may have thousands.
     """
     clusters = root.findall('cluster')
-    if not _familiar or len(clusters) != 1 or len(root.attrib) > FAMILIAR:
+    if (not _familiar or len(clusters) != 1 or len(clusters[0]) > SMALL
+            or len(root.attrib) > FAMILIAR):
         return False
-    return _outside(root) in _familiar and _of('cluster').validate(
-        _copy(clusters[0], 'cluster', _names('document'), set(nodes)))
+    return _outside(root) in _familiar and _of('cluster').validate(clusters[0])
 
 
 def said(grammar: etree.RelaxNG) -> rules.Fault:

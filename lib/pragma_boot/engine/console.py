@@ -28,8 +28,10 @@ def read(log: str) -> bytes:
     data = b''
     for part in (f'{log}.0', log):
         try:
-            with open(part, 'rb') as file:
-                data += file.read(MAXIMUM_BYTES) + b'\n'
+            with open(part, 'rb', buffering=0) as file:
+                # No buffer of the maximum: there may be thousands of small logs.
+                size = os.fstat(file.fileno()).st_size
+                data += (file.read(min(size, MAXIMUM_BYTES)) or b'') + b'\n'
         except FileNotFoundError:
             continue
     return data
