@@ -49,6 +49,25 @@ def test_a_row_runs_and_leaves_nothing():
     assert b'bench' not in names
 
 
+SMALL = """
+from bench import bench, scale
+scale.COUNTS, scale.HOSTS, scale.CLUSTERS = (2, 4), 2, 4
+bench.main()
+"""
+
+
+def test_the_row_of_large_sites_runs_on_simulated_hosts():
+    """At small sizes; what is to be reached is not asked of a busy machine."""
+    need('time')
+    done = subprocess.run([sys.executable, '-c', SMALL, '--rounds', '1', '--slow-rounds', '1',
+                           '--row', 'scale'], cwd=ROOT / 'tests', capture_output=True, check=True)
+    output = lines(done.stdout)
+    for tool in ('vc-allocate', 'vc-inject', 'vc-boot', 'vc-status', 'vc-clean'):
+        for count in (2, 4):
+            assert sum(line.startswith(f'| {tool}, {count} nodes | 1 |') for line in output) == 1
+    assert sum(line.endswith('reached |') for line in output) == 8
+
+
 def test_refuses_an_unknown_row():
     done = subprocess.run([sys.executable, '-m', 'bench.bench', '--row', 'none'],
                           cwd=ROOT / 'tests',
