@@ -121,12 +121,12 @@ def _lines(data: bytes) -> list[str]:
 UNIT = ('Starting|Started|Finished|Mounting|Mounted|Listening on|Reached target|Expecting device|'
         'Set up')
 STAGES = (
-    ('boot loader', re.compile('.*(?:GRUB|Booting |SYSLINUX|EXTLINUX|Loading Linux|BdsDxe)')),
-    ('kernel', re.compile(r'\[ *[0-9]+\.[0-9]{6}\] (?!systemd\[1\])|Decompressing Linux')),
-    ('', re.compile(rf'(?:.*\] |.*systemd\[1\]: )?((?:{UNIT}) [\w@.:\\-]{{1,40}})')),
-    ('', re.compile(r'.*\b(cloud-init)\[[0-9]+\]: ')),
-    ('', re.compile('.*(login): ?$')),
-    ('', re.compile('pragma_boot: (hostkey|warning) ')),
+    ('boot loader', '.*(?:GRUB|Booting |SYSLINUX|EXTLINUX|Loading Linux|BdsDxe)'),
+    ('kernel', r'\[ *[0-9]+\.[0-9]{6}\] (?!systemd\[1\])|Decompressing Linux'),
+    ('', rf'(?:.*\] |.*systemd\[1\]: )?((?:{UNIT}) [\w@.:\\-]{{1,40}})'),
+    ('', r'.*\b(cloud-init)\[[0-9]+\]: '),
+    ('', '.*(login): ?$'),
+    ('', 'pragma_boot: (hostkey|warning) '),
 )
 """What a guest does when it writes such a line, in the order in which it does it."""
 
@@ -136,6 +136,7 @@ def stage(data: bytes) -> tuple[int, str]:
     lines = _lines(data)
     for rank, (words, pattern) in reversed(list(enumerate(STAGES, 1))):
         for line in reversed(lines):
-            if found := pattern.match(line):
+            # Compiled when a guest is waited for: that takes milliseconds.
+            if found := re.match(pattern, line):
                 return rank, words or found[1]
     return 0, 'firmware'
