@@ -47,11 +47,11 @@ def lines(errors: bytes) -> str:
                      in errors.decode(errors='replace').splitlines() if line.strip())
 
 
-def statistics(virsh: Virsh) -> dict[str, dict[str, str]]:
-    """What ``virsh domstats`` says of each domain, and its 'uuid', by its name."""
+def statistics(virsh: Virsh, more: str) -> dict[str, dict[str, str]]:
+    """The state of each domain, and its 'uuid', by its name. ``more`` are options of domstats."""
     found: dict[str, dict[str, str]] = {}
     name = None
-    answer = virsh('domstats --raw --state --vcpu --balloon; list --all --uuid --name')
+    answer = virsh(f'domstats --raw --state{more}; list --all --uuid --name')
     for line in answer.stdout.decode().splitlines():
         line = line.strip()
         if line.startswith("Domain: '"):

@@ -113,11 +113,16 @@ class Libvirt:
                 int(re.findall(r'^total\s*:\s+(\d+) KiB', answer, re.M)[0]))
 
     def domains(self, nodes: list[etree._Element] | None = None) -> dict[str, Domain]:
-        """The Domain of each domain by its name: all, ours or not."""
+        """The Domain of each domain by its name: all, ours or not.
+
+        For ``nodes``, without CPUs and memory: libvirt asks each QEMU for those, and waits for one
+        that is busy.
+        """
+        more = ' --vcpu --balloon' if nodes is None else ''
         return {name: Domain(STATES.get(int(facts.get('state.state', 0)), UNKNOWN),
                              int(facts.get('vcpu.maximum', 0)),
                              int(facts.get('balloon.maximum', 0)), self.uri, facts.get('uuid', ''))
-                for name, facts in batch.statistics(self.virsh).items()}
+                for name, facts in batch.statistics(self.virsh, more).items()}
 
     def marked(self, node: etree._Element, domain: Domain) -> bool:
         """Whether the domain has the UUID that was made from the node and its ledger."""
@@ -184,7 +189,7 @@ class Libvirt:
                 self._define_and_start(node, definition, validate, paused)
         except BaseException:
             # Another vc-boot may have started it at this moment: that is no failure.
-            found = self.domains().get(name)
+            found = self.domains([node]).get(name)
             if found is not None and found.state in ACTIVE and self.marked(node, found):
                 return
             if not known:
@@ -214,7 +219,7 @@ class Libvirt:
 
     def remove(self, nodes: list) -> None:
         """Destroy and undefine the domains of ``nodes``; no error where one is gone."""
-        domains = self.domains()
+        domains = self.domains(nodes)
         self._undefine([name for node in nodes if (name := domain_name(node)) in domains
                         and self.marked(node, domains[name])])
 
@@ -225,7 +230,7 @@ class Libvirt:
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Destroy and undefine every domain of a cluster, complete or not; their names."""
         # By the domains' metadata, not the document's nodes: an incomplete cluster has no document.
-        alike = [name for name in sorted(self.domains()) if name.startswith(f'{cluster}-')]
+        alike = [name for name in sorted(self.domains([])) if name.startswith(f'{cluster}-')]
         marks = {name: self._mark(definition) for name, definition
                  in batch.definitions(self.virsh, alike).items()}
         names = [name for name, mark in marks.items() if mark is not None and (
@@ -237,5 +242,5 @@ class Libvirt:
         """Destroy and undefine domains by their names; raises Failure for one that stays."""
         if names:
             batch.undefined(self.virsh, names)
-            for name in set(names) & set(self.domains()):
+            for name in set(names) & set(self.domains([])):
                 raise Failure(f"libvirt at '{self.uri}' keeps domain '{name}'")

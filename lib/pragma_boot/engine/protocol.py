@@ -161,7 +161,7 @@ class Engine(Protocol):
     def domains(self, nodes: list | None = None) -> dict:
         """The Domain of each domain by its name: at least those of ``nodes``.
 
-        Where ``nodes`` is None: of all domains, ours or not.
+        Where ``nodes`` is None: of all domains, ours or not. Only then are CPUs and memory needed.
         """
 
     def marked(self, node: etree._Element, domain: Domain) -> bool:
