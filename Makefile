@@ -129,8 +129,9 @@ demo-hpc: setup $(pragma)/images/hpc/hpc.img.gz $(demo_key) ## boot an HPC clust
 	fi; \
 	$(bin)/vc-status demo-hpc; echo; \
 	$(pragma)/examples/mpi-job demo-hpc demo '$(demo_key)'
-	$(Q)echo; echo "Log in as the user, or to the frontend as root:"; \
-	echo "  $(bin)/vc-ssh -i $(demo_key) demo-hpc su - demo"; echo "  $(bin)/vc-ssh -i $(demo_key) demo-hpc"; \
+	$(Q)echo; echo "Log in as the user, and as root:"; \
+	echo "  ssh -F <($(bin)/vc-status -i $(demo_key) --ssh-config demo-hpc) -l demo frontend.demo-hpc"; \
+	echo "  $(bin)/vc-ssh -i $(demo_key) demo-hpc"; \
 	echo "Remove the cluster:"; echo "  make demo-hpc-clean"
 
 .PHONY: demo-hpc-clean
@@ -146,7 +147,7 @@ $(pragma)/images/debian/debian.img.gz: $(pragma)/images/debian/build $(wildcard 
 	$(Q)$< $@
 
 $(pragma)/images/hpc/hpc.img.gz: $(pragma)/images/hpc/build $(pragma)/images/debian/build \
-    $(wildcard $(pragma)/images/guest/*) $(shell find $(pragma)/images/hpc/overlay -type f) | packages
+    $(wildcard $(pragma)/images/guest/*) $(shell find $(pragma)/images/hpc/overlay -type f ! -path '*/__pycache__/*') | packages
 	$(Q)echo "Building the HPC image $(@F); this takes some minutes"
 	$(Q)$< $@
 

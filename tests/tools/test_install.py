@@ -93,6 +93,8 @@ def test_staged_for_a_package_and_removed(tmp_path):
     make('install', *where)
     first = files(tmp_path)
     assert 'etc/pragma_boot/site_conf.conf' in first and 'usr/bin/pragma_boot' in first
+    program = 'usr/share/pragma_boot/images/hpc/overlay/usr/local/sbin/pragma-hpc'
+    assert program in first and os.access(tmp_path / program, os.X_OK)
     for name in first:
         path = tmp_path / name
         if path.is_symlink():

@@ -1,4 +1,5 @@
 """images/hpc: the recipe, and pragma-hpc, as far as they can be tested without an image."""
+import contextlib
 import json
 import os
 import pwd
@@ -98,6 +99,11 @@ def test_slurm_conf_names_no_node():
     assert files(fewer)['/etc/slurm/slurm.conf'] == text
 
 
+def test_control_groups_are_disabled_where_slurm_can():
+    assert render.cgroup_conf('slurm-wlm 22.05.8\n') == 'IgnoreSystemd=yes\n'
+    assert render.cgroup_conf('slurm-wlm 24.11.5\n') == 'CgroupPlugin=disabled\n'
+
+
 def test_a_node_registers_with_the_size_of_the_document():
     assert files(COMPUTE)['/etc/default/slurmd'].splitlines()[-1] == (
         'SLURMD_OPTIONS="-Z --conf-server frontend '
@@ -160,7 +166,7 @@ def test_a_failed_program_is_one_line():
 @pytest.fixture
 def frontend(tmp_path, monkeypatch):
     """The files of join in a folder, and munge's account this user's own."""
-    for name in ('MUNGE_KEY', 'CLUSTER_KEY', 'STAMP', 'SHARED', 'JOINED'):
+    for name in ('MUNGE_KEY', 'CLUSTER_KEY', 'STAMP', 'SHARED', 'JOINED', 'GIVEN'):
         monkeypatch.setattr(join, name, str(tmp_path / name))
     monkeypatch.setattr(join, 'SLURM_STATE', str(tmp_path / 'state'))
     owner = pwd.getpwuid(os.getuid())
@@ -182,6 +188,25 @@ def test_each_cluster_has_a_munge_key_of_its_own(frontend):
     (frontend / 'CLUSTER_KEY').write_text('the key of another cluster')
     assert join.own_cluster(node) and (frontend / 'MUNGE_KEY').read_bytes() != first
     assert os.listdir(frontend / 'state') == []
+
+
+def test_only_nodes_of_the_cluster_are_answered_and_each_once(frontend, monkeypatch, capsys):
+    (frontend / 'vc-out.xml').write_bytes(FRONTEND)
+    server, commands = join.Server(str(frontend / 'vc-out.xml')), []
+    connection = contextlib.nullcontext()
+
+    def run(*command, **options):
+        commands.append((command, options['input']))
+        # The same node asks again meanwhile.
+        server.answer(connection, '10.1.255.253')
+    monkeypatch.setattr(machine, 'run', run)
+    monkeypatch.setattr(join, 'shared', lambda node: 'all of it')
+    server.answer(connection, '10.1.255.253')
+    server.answer(connection, '10.1.1.99')
+    (command, text), = commands
+    assert command[-2:] == ('root@compute-1', '/usr/local/sbin/pragma-hpc take')
+    assert text == 'all of it' and os.listdir(frontend / 'GIVEN') == ['compute-1']
+    assert '10.1.1.99 is not a node of this cluster' in capsys.readouterr().err
 
 
 def test_what_the_frontend_gives_is_what_a_node_takes(frontend, monkeypatch):
@@ -221,7 +246,7 @@ def test_nodes_that_left_vanish_and_nodes_that_stay_are_used(monkeypatch, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
-def test_only_nodes_that_slurm_knows_are_drained(monkeypatch):
+def test_only_nodes_that_slurm_knows_are_drained(monkeypatch, capsys):
     answers = iter(['compute-0 idle\ncompute-1 mixed\n', '', '7\n', ''])
     commands = []
 
@@ -234,6 +259,7 @@ def test_only_nodes_that_slurm_knows_are_drained(monkeypatch):
     assert commands[1] == ('scontrol update NodeName=compute-1 State=DRAIN '
                            'Reason=leaves the cluster')
     assert len(commands) == 4 and all(' -w compute-1 ' in one for one in commands[2:])
+    assert capsys.readouterr().err == 'pragma-hpc: jobs run on compute-1: 7\n'
 
 
 @pytest.mark.parametrize('state, fine', [

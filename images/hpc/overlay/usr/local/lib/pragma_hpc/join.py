@@ -28,7 +28,7 @@ CLUSTER_KEY = "/root/.ssh/id_ed25519"       # another one for each cluster; the 
 STAMP = "/var/lib/pragma_hpc/cluster"       # of which cluster key and state are
 SHARED = "/var/lib/pragma_hpc/shared"       # on a compute node: the peers, for the next boot
 JOINED = "/run/pragma_hpc/joined"           # a compute node got all in this boot
-GIVEN = "/run/pragma_hpc/given"             # on the frontend: a file for each node that got all
+GIVEN = "/var/lib/pragma_hpc/given"         # on the frontend: a file for each node that got all
 AT_ONCE = 16
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new",
        "-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR")
@@ -43,8 +43,9 @@ def own_cluster(node):
     identity = hashlib.sha256(text.encode()).hexdigest() + "\n"
     if machine.read(STAMP) == identity and os.path.exists(MUNGE_KEY):
         return False
-    for name in os.listdir(SLURM_STATE) if os.path.isdir(SLURM_STATE) else []:
-        subprocess.run(["rm", "-rf", "--", os.path.join(SLURM_STATE, name)], check=True)
+    for folder in (SLURM_STATE, GIVEN):
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            subprocess.run(["rm", "-rf", "--", os.path.join(folder, name)], check=True)
     write_munge_key(os.urandom(MUNGE_BYTES))
     os.sync()       # the key must be on disk before the stamp
     machine.write(File(STAMP, identity, 0o600))
@@ -68,6 +69,8 @@ class Server:
     def __init__(self, path):
         self.path = path
         self.places = threading.Semaphore(AT_ONCE)
+        self.lock = threading.Lock()
+        self.asking = set()     # the addresses of nodes that are answered now
         os.makedirs(GIVEN, exist_ok=True)
 
     def serve(self):
@@ -82,7 +85,15 @@ class Server:
     def answer(self, connection, address):
         """Give to the node with an address, and close its connection when that is done."""
         with connection:
-            self.give(address)
+            with self.lock:
+                if address in self.asking:
+                    return
+                self.asking.add(address)
+            try:
+                self.give(address)
+            finally:
+                with self.lock:
+                    self.asking.discard(address)
 
     def give_all(self):
         """Tell the nodes that have joined of new peers."""

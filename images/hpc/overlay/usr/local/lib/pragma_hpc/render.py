@@ -1,4 +1,5 @@
 """The files of an HPC node, made from its document. Pure."""
+import re
 from collections import namedtuple
 
 File = namedtuple("File", "path text mode")
@@ -6,6 +7,7 @@ File.__new__.__defaults__ = (0o644,)
 
 HOSTS = "/etc/hosts"
 SLURM_CONF = "/etc/slurm/slurm.conf"
+CGROUP_CONF = "/etc/slurm/cgroup.conf"
 EXPORTS = "/etc/exports.d/pragma_hpc.exports"
 BEGIN, END = "# pragma_hpc begin: the compute nodes of this cluster", "# pragma_hpc end"
 
@@ -33,13 +35,25 @@ MaxNodeCount={MOST_NODES}
 TreeWidth=65533
 # A node that was rebooted or lost is used again as soon as it registers.
 ReturnToService=2
-SlurmdTimeout=60
+# Emulated nodes on a busy host are slow.
+MessageTimeout=60
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ProctrackType=proctrack/linuxproc
 MpiDefault=pmix
 PartitionName=compute Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+
+
+def cgroup_conf(version):
+    """Return cgroup.conf for a version of Slurm, as slurmctld -V prints it.
+
+    We use no control groups. Before 23.11 Slurm makes them nonetheless, by default through D-Bus,
+    which is not there.
+    """
+    found = re.search("([0-9]+)\\.([0-9]+)", version)
+    new = found and (int(found[1]), int(found[2])) >= (23, 11)
+    return "CgroupPlugin=disabled\n" if new else "IgnoreSystemd=yes\n"
 
 
 def slurmd_options(node):
@@ -120,7 +134,5 @@ def files(node):
     if not node.frontend:
         return [File("/etc/default/slurmd", slurmd_options(node)),
                 File("/etc/chrony/conf.d/pragma_hpc.conf", chrony(node))]
-    # systemd's D-Bus, by which Slurm makes control groups, is not there
-    return [File(SLURM_CONF, slurm_conf(node)),
-            File("/etc/slurm/cgroup.conf", "IgnoreSystemd=yes\n"), File(EXPORTS, exports(node)),
+    return [File(SLURM_CONF, slurm_conf(node)), File(EXPORTS, exports(node)),
             File("/etc/chrony/conf.d/pragma_hpc.conf", chrony(node)), *peer_files(node.peers)]

@@ -1,5 +1,4 @@
 """Slurm: is it ready, which nodes leave, which have left."""
-import contextlib
 import os
 import re
 import socket
@@ -64,7 +63,14 @@ def drain(names):
     if not names:
         return
     update(names, "DRAIN")
-    while machine.run("squeue", "-h", "-t", "R,CG,CF,S,ST", "-w", ",".join(names), "-o", "%i"):
+    told = []
+    while jobs := machine.run("squeue", "-h", "-t", "R,CG,CF,S,ST", "-w", ",".join(names),
+                              "-o", "%i").split():
+        if jobs != told:
+            told = jobs
+            # what pragma-guest reports if it does not wait any longer
+            print(f"pragma-hpc: jobs run on {','.join(names)}: {' '.join(jobs)}", file=sys.stderr,
+                  flush=True)
         time.sleep(1)
 
 
@@ -82,9 +88,9 @@ def follow(peers):
     if kept:
         update(sorted(kept), "RESUME")
     for name in sorted(set(known) - names):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(GIVEN, name))
         forget(name)
+    for name in set(os.listdir(GIVEN)) - names:
+        os.unlink(os.path.join(GIVEN, name))
 
 
 def forget(name):
