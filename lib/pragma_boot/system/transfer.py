@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import time
@@ -44,7 +45,6 @@ class Excess(Failure):
 
 def small(web: Web, url: str, maximum: int) -> bytes:
     """A file of at most ``maximum`` bytes, in memory; raises Failure."""
-    import io
     content = io.BytesIO()
     _Transfer(web, url, content, '', 'sha256', maximum, lambda done, total: None).run()
     return content.getvalue()
@@ -57,11 +57,10 @@ def to_file(web: Web, url: str, path: str, algorithm: str, maximum: int, watch: 
     the next call, after other Failures it is removed.
     """
     try:
-        with open(path, 'a+b') as file:
+        with open(path, 'a+b', buffering=0) as file:
             os.fchmod(file.fileno(), 0o600)
             transfer = _Transfer(web, url, file, path + VALIDATOR, algorithm, maximum, watch)
             transfer.run()
-            file.flush()
             os.fsync(file.fileno())
             return transfer.digest.hexdigest()
     except Broken as broken:
@@ -98,8 +97,8 @@ def forget(path: str) -> None:
 class _Transfer:
     """A file on its way: how much of it is here, and the digest of that."""
 
-    def __init__(self, web: Web, url: str, file: BinaryIO, validator: str, algorithm: str,
-                 maximum: int, watch: Watch) -> None:
+    def __init__(self, web: Web, url: str, file: BinaryIO | io.FileIO, validator: str,
+                 algorithm: str, maximum: int, watch: Watch) -> None:
         self._web = web
         self._url = url
         self._file = file
@@ -124,7 +123,6 @@ class _Transfer:
                 fruitless = fruitless + 1 if self._position <= before else 0
                 if isinstance(broken, Stalled) or fruitless == FRUITLESS or attempt == ATTEMPTS:
                     raise
-                self._file.flush()
                 time.sleep(fruitless)
 
     def _start(self) -> None:
@@ -233,10 +231,11 @@ class _Transfer:
 
     def _take(self, data: bytes) -> None:
         self.digest.update(data)
-        self._file.write(data)
         self._position += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view):]
         if self._validator_path and self._position - self._sent >= WRITE_OUT:
-            self._file.flush()
             os.posix_fadvise(self._file.fileno(), self._sent, self._position - self._sent,
                              os.POSIX_FADV_DONTNEED)
             self._sent = self._position
