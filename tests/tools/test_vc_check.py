@@ -163,6 +163,8 @@ FAILS = [
      'connman would change the node.s interfaces, .*: disable the service'),
     (10, raw(files=[('etc/sysconfig/network-scripts/ifcfg-eth0', b''),
                     ('etc/rc.d/init.d/network', b'')]), 'network, which reads ifcfg-eth0'),
+    (11, raw(files=[('etc/pragma_boot/identity.d/x', b'../b\n')]),
+     "identity.d/x' line 1 is not an absolute path: '../b': make the image"),
 ]
 
 
@@ -251,6 +253,16 @@ def test_says_what_is_not_met(site, number, make, reason):
 
 def test_each_requirement_can_fail():
     assert {number for number, _, _ in FAILS} == set(range(len(TITLES)))
+
+
+def test_what_belongs_to_one_machine_is_a_warning(site):
+    path = guest_image(site.folder / 'image.img', files=[
+        ('etc/ssh/ssh_host_rsa_key', b'key'), ('etc/machine-id', b'0123\n'),
+        ('etc/hosts', b'127.0.0.1 localhost\n'), ('var/log/syslog', b'x')])
+    warned = [text for result, _, text in check(site, path, status=0) if result == 'warning']
+    assert [text for text in warned if 'would share' in text] == [
+        ('it has what belongs to one machine, and its nodes would share: '
+        '/etc/ssh/ssh_host_rsa_key, /etc/machine-id: make the image without it')]
 
 
 def test_without_a_kernel_both_devices_fail(site):

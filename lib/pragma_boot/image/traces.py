@@ -179,5 +179,5 @@ NAMED = 3
 
 TITLE = 'no keys or identity of one machine are in it'
 
-REQUIREMENT = Requirement(TITLE, _look, 'remove it before the image is packed', vital=False)
+REQUIREMENT = Requirement(TITLE, _look, 'make the image without it', vital=False)
 """Its subject is a guest.Inside. The rest is left to the author."""
