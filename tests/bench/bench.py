@@ -97,7 +97,7 @@ def run(row, rounds, slow_rounds, site):
     rounds, slow_rounds = rounds * row.often, slow_rounds * row.often
     for turn in range(max(rounds, slow_rounds)):
         for way in chosen[turn % len(chosen):] + chosen[:turn % len(chosen)]:
-            if turn < (slow_rounds if way.slow else rounds):
+            if turn < (1 if way.once else slow_rounds if way.slow else rounds):
                 samples[way.name].append(measure(way, site.environment))
                 print('.', end='', file=sys.stderr, flush=True)
     print(file=sys.stderr)

@@ -21,7 +21,10 @@ IMPORT = 'python3 -c "import lxml.etree"'
 
 
 class Way(NamedTuple):
-    """One way to do a row's work: what is run and measured, and what is not measured beside it."""
+    """One way to do a row's work: what is run and measured, and what is not measured beside it.
+
+    ``once``: run in the first round alone, in the order of the ways, whatever the number of rounds.
+    """
 
     name: str
     command: list
@@ -30,6 +33,7 @@ class Way(NamedTuple):
     clean: Callable | None = None
     disk: Callable | None = None
     slow: bool = False
+    once: bool = False
 
 
 class Row(NamedTuple):

@@ -104,7 +104,7 @@ def ways(site, way):
             before = STATES[min(TOOLS.index(tool), len(STATES) - 1)]
             found.append(way(f'{tool}, {count:,} nodes', wide.command(tool), wide.input(tool),
                              prepare=lambda wide=wide, before=before: wide.bring(before),
-                             clean=lambda wide=wide, tool=tool: wide.after(tool), slow=True))
+                             clean=lambda wide=wide, tool=tool: wide.after(tool), once=True))
     many = _fill(site)
     hosts = many.folder / 'uris'
     hosts.write_text(''.join(f'{uri}\n' for uri in simulated.uris(HOSTS)))
