@@ -110,7 +110,7 @@ def sites(site, little_image):
             one.run('vc-clean', name)
 
 
-@pytest.mark.parametrize('ends', [30, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize('ends', [10, pytest.param(60, marks=pytest.mark.long)])
 def test_a_killed_resize_goes_on(sites, ends):
     """``ends`` kills in all, half of them while it grows, evenly spaced over its steps."""
     with ThreadPoolExecutor(SITES) as pool:

@@ -325,7 +325,8 @@ def test_a_full_disk_leaves_nothing(source):
 KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
 
 
-def test_killed_at_40_points(source):
+@pytest.mark.parametrize('points', [8, pytest.param(40, marks=pytest.mark.long)])
+def test_killed_at_some_points(source, points):
     """kill -9: the entry is whole or not there, the same command works, nothing is left."""
     temporary = source.folder / 'tmp'
     temporary.mkdir()
@@ -345,8 +346,9 @@ def test_killed_at_40_points(source):
     assert status == 0
     last, images = int(said.split()[0]), None
     # The last steps are those in which the entry appears.
-    steps = {*range(1, last, max(1, last // 28)), *range(last - 12, last + 1)}
-    assert len(steps) >= 40
+    late = points // 3
+    steps = {*range(1, last, max(1, last // (points - late))), *range(last - late, last + 1)}
+    assert len(steps) >= points
     for step in [0, *sorted(steps)]:
         if step:
             status, said = capture(step)

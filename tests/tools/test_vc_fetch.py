@@ -571,8 +571,10 @@ def test_progress_on_a_terminal(remote):
 KILLER = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py', 'KILL']
 
 
-@pytest.mark.parametrize('update', [False, True])
-def test_killed_at_40_points_it_goes_on(remote, update):
+@pytest.mark.parametrize('update, points', [
+    (False, 12), (True, 6), pytest.param(False, 40, marks=pytest.mark.long),
+    pytest.param(True, 20, marks=pytest.mark.long)])
+def test_killed_at_some_points_it_goes_on(remote, update, points):
     """After each kill nothing half-fetched has a name, and the same command works."""
     arguments = ['--update', remote.entry] if update else [remote.entry]
     old = fetched_tree(remote) if not update else None
@@ -594,7 +596,6 @@ def test_killed_at_40_points_it_goes_on(remote, update):
                              capture_output=True, env=remote.environment())
     steps = int(re.search(rb'(\d+)\D*$', counted.stderr)[1])
     assert whole(remote) and steps > 40
-    points = 20 if update else 40
     for step in sorted({1 + number * steps // points for number in range(points)}):
         prepare()
         subprocess.run([*KILLER, str(step), ROOT / 'bin' / 'vc-fetch', *arguments],

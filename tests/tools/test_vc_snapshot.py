@@ -198,7 +198,8 @@ def test_uefi_keeps_the_disk_alone(site):
 KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
 
 
-def test_killed_it_leaves_the_cluster_running(cluster):
+@pytest.mark.parametrize('points', [4, pytest.param(12, marks=pytest.mark.long)])
+def test_killed_it_leaves_the_cluster_running(cluster, points):
     site = cluster
     arguments = [ROOT / 'bin' / 'vc-snapshot', site.name, '--as', 'one']
 
@@ -211,7 +212,7 @@ def test_killed_it_leaves_the_cluster_running(cluster):
 
     last = int(run(0).split()[0])
     site.run('vc-snapshot', site.name, '--delete', 'one')
-    for step in range(1, last, max(1, last // 12)):
+    for step in range(1, last, max(1, last // points)):
         said = run(step)
         for _ in range(1200):
             if set(states(site).values()) == {'running'}:
