@@ -12,7 +12,7 @@ from lab import ROOT, SCRATCH
 from lab.needs import need
 from lab.site import Site, lines
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 NAME = f'cap-{os.getpid()}'
 
