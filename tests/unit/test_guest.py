@@ -730,6 +730,13 @@ def test_update_takes_seconds_alone(running, arguments, environment):
     assert done.returncode == 2 and b"--drain must be a number" in done.stderr
 
 
+def test_the_clusters_key_is_for_update_alone(running):
+    """`ssh frontend hostname` on a node must not wait for a document."""
+    done = update(running, b"", SSH_ORIGINAL_COMMAND="hostname")
+    assert done.returncode == 2
+    assert b"this key is for 'pragma-guest update' alone, not for 'hostname'" in done.stderr
+
+
 def test_nodes_that_are_busy_stay(part, machine, tmp_path, monkeypatch):
     """The document is the old one, and programs of configure.d may put them back to work."""
     document = tmp_path / "vc-out.xml"
@@ -909,7 +916,7 @@ while ! (exec 3<>/dev/tcp/127.0.0.1/22) 2>>sshd; do sleep 0.1; done
 login() { ssh -F none -i "$key" -o IdentitiesOnly=yes -o BatchMode=yes -o LogLevel=ERROR \\
     -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no root@127.0.0.1 "$@"; }
 key=$4
-login id <"$3" && echo "status $?"
+login 'pragma-guest update' <"$3" && echo "status $?"
 cp root/etc/hosts hosts
 cp vc-out.xml now.xml
 login 'pragma-guest update --drain 5' <now.xml && echo "status $?"
@@ -921,7 +928,7 @@ login id </dev/null || echo "status $?"
 
 @pytest.mark.skipif(bool(namespaces_missing()), reason=namespaces_missing())
 def test_the_clusters_key_runs_update_alone(tmp_path):
-    """Whatever is asked for, sshd runs update, with the option that was asked for."""
+    """With the option that was asked for; another command is refused."""
     need("sshd", "ssh")
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
@@ -933,10 +940,10 @@ def test_the_clusters_key_runs_update_alone(tmp_path):
                            str(GUEST / "pragma-guest"), "vc-out.xml", "smaller.xml", str(key)],
                           cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines() == ["status 0", "status 0", "status 0",
-                                        "/root/vc-out.xml frontend compute-1", "status 1"], done
+                                        "/root/vc-out.xml frontend compute-1", "status 2"], done
     assert "uid=" not in done.stdout
-    assert done.stderr == ("pragma-guest: cannot use the new document: "
-                           "not well-formed: no element found: line 1, column 0\n")
+    assert done.stderr == ("pragma-guest: this key is for 'pragma-guest update' alone, not for "
+                           "'id'; see pragma-guest --help\n")
     assert "compute-1" not in (tmp_path / "hosts").read_text()
     told = (tmp_path / "root/root/vc-out.xml").read_bytes()
     assert told == (tmp_path / "smaller.xml").read_bytes()
