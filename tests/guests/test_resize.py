@@ -11,7 +11,7 @@ from lab import ROOT, SCRATCH
 from lab.nodes import virsh
 from lab.site import Site, lines
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 WAIT = 3000
 """Seconds; a guest on a busy machine without KVM is slow."""
