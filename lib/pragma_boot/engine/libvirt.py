@@ -13,7 +13,7 @@ from ..image import injection
 from ..system import process
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import batch, capabilities, domain, probe, session, snapshot, storage, volume
+from . import batch, capabilities, domain, probe, session, storage, volume
 from .domain import METADATA
 from .protocol import (
     ACTIVE,
@@ -225,6 +225,7 @@ class Libvirt:
 
     def snapshots(self) -> Snapshots:
         """Internal snapshots of the domains."""
+        from . import snapshot
         return snapshot.Snapshots(self)
 
     def clear(self, cluster: str, ledger: str) -> list[str]:
