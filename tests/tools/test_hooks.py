@@ -71,7 +71,7 @@ def test_of_the_filters(site, hooks):
     allocated = site.document(name, 'vc-allocate')
     assert hooks.calls() == [f'record allocated {name}']
     assert hooks.document('allocated') == allocated
-    site.run('vc-allocate', '--num-cpus', 1, input=allocated)
+    site.run('vc-allocate', '--num-cpus', 4, input=allocated)
     document = site.run('vc-inject', input=allocated).stdout
     assert hooks.calls() == []
     boot(site, document, '--wait', '--timeout', 0, status=1)
