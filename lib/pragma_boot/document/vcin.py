@@ -171,6 +171,13 @@ def _hardware(author: Author) -> str:
     return 'a node can have the hardware of the domain'
 
 
+def _known(author: Author) -> str:
+    unknown = [f'line {one.line}: {one.text}' for one in libvirt_schema.unknown(author.domain)]
+    if unknown:
+        raise Doubt(f"dropped, as libvirt does not know it: {', '.join(unknown)}")
+    return 'libvirt knows everything in the domain'
+
+
 def _differences(author: Author) -> str:
     if messages := difference.found(author.domain, author.role):
         raise Doubt('; '.join(messages))
@@ -191,9 +198,7 @@ def _valid(author: Author) -> str:
     if not libvirt_schema.installed():
         return 'the domain is not checked by libvirt, which is not installed'
     libvirt_schema.check(permit.permitted(author.domain))
-    unknown = [f'line {one.line}: {one.text}' for one in libvirt_schema.unknown(author.domain)]
-    return ('what is carried over of the domain is valid for libvirt'
-            + (f"; dropped, as libvirt does not know it: {', '.join(unknown)}" if unknown else ''))
+    return 'what is carried over of the domain is valid for libvirt'
 
 
 REQUIREMENTS = (
@@ -206,7 +211,12 @@ REQUIREMENTS = (
     Requirement('its image is there', _image),
     Requirement('a node can have the hardware of the domain', _hardware),
     Requirement('the domain is valid for libvirt', _valid, vital=False),
+)
+"""What each role's <domain> must be; their subject is an Author."""
+
+DOUBTS = (
+    Requirement('what libvirt does not know', _known, vital=False),
     Requirement('what a guest may notice', _differences,
                 'remove it if the guest works without it (vc-in.xml(5))', vital=False),
 )
-"""What each role's <domain> must be; their subject is an Author."""
+"""What an author should know of what is dropped: warnings at most."""

@@ -80,7 +80,8 @@ def _check_vc_in(path: str, settings: Settings, checklist: Checklist,
                           EDIT, vital=False)
     checklist.run('', [network], roots[0])
     base = os.path.dirname(os.path.abspath(path))
-    described = [one if one.remedy else one._replace(remedy=EDIT) for one in vcin.REQUIREMENTS]
+    described = [one if one.remedy else one._replace(remedy=EDIT)
+                 for one in (*vcin.REQUIREMENTS, *vcin.DOUBTS)]
     for role in tree.ROLES:
         domain = roots[0].find(f'{role}/domain')
         if domain is None:
