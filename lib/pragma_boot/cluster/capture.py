@@ -131,15 +131,15 @@ def _drafting(base: str, entry: str) -> Iterator[str]:
 def _stop(root: etree._Element, engines: Engines, ledger: Ledger, seconds: int | None) -> None:
     """Shut down the nodes that run; raises Failure for them where that was not asked for."""
     nodes, view = tree.nodes(root), View(engines, ledger)
-    for failure in view.look(nodes).values():
-        raise failure
+    view.require(nodes)
     running = [node for node in nodes if view.active(node)]
-    if running and seconds is None:
+    if not running:
+        return
+    if seconds is None:
         name = tree.cluster(root).get('name')
         raise Failure(f"node '{running[0].get('name')}' of cluster '{name}' runs: shut it down "
                       f"with 'vc-shutdown {name}', or have --shutdown do it")
-    if running and seconds is not None:
-        shutdown(running, engines, ledger, seconds)
+    shutdown(running, engines, ledger, seconds)
 
 
 def _image(root: etree._Element, role: str, node: etree._Element | None, path: str, wish: Wish,

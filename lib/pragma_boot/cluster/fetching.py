@@ -198,10 +198,9 @@ class Site:
         root = tree.read_file(path, 'vc-in')
         found: dict[str, None] = {}
         for role in tree.ROLES:
-            for source in root.xpath(f'{role}/domain/devices/disk/source[@file]'):
-                if not vcin.disks(root.find(f'{role}/domain')).count(source.getparent()):
-                    continue
-                file = source.get('file')
+            author = root.find(f'{role}/domain')
+            disks = [] if author is None else vcin.disks(author)
+            for file in (name for disk in disks for name in disk.xpath('source/@file')):
                 whole = sums.checked(file, f'image of the {role}')
                 split = posixpath.join(folder, whole) not in self.remote.digests
                 for each in (split and parts.of(root, role, file)) or [whole]:

@@ -1,5 +1,4 @@
 """The host keys that guests report on their consoles, as known_hosts files for ssh."""
-import contextlib
 import os
 import re
 
@@ -44,5 +43,4 @@ def known(node: etree._Element, engines: Engines, ledger: Ledger) -> bool:
 
 def forget(node: etree._Element, ledger: Ledger) -> None:
     """Remove a node's known_hosts file: the node reports its key again when it starts."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path(node, ledger))
+    files.remove(path(node, ledger))

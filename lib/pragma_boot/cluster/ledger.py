@@ -180,20 +180,15 @@ class Ledger:
             for entry in os.scandir(folder):
                 if entry.name == 'document.xml':
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    overlay.discard(entry.path)
-                else:
-                    os.unlink(entry.path)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, 'document.xml'))
+                _remove(entry)
+            files.remove(os.path.join(folder, 'document.xml'))
             os.rmdir(folder)
 
     def discard(self, name: str, nodes: Collection[str]) -> None:
         """Remove the files of nodes from a cluster's folder: disks, console logs, host keys."""
         for entry in list(os.scandir(self.folder(name))):
             if entry.name.removeprefix('.').partition('.')[0] in nodes:
-                overlay.discard(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(
-                    entry.path)
+                _remove(entry)
 
     def follow(self, moved: Iterable[etree._Element]) -> None:
         """Write the new hosts of nodes that were moved, unless their cluster was removed."""
@@ -229,3 +224,11 @@ class Ledger:
                               f"'{hosts.get(node.get('name'))}' by the ledger, "
                               f"on '{node.get('host')}' by the document")
         return self.folder(name), known
+
+
+def _remove(entry: os.DirEntry) -> None:
+    """Remove a file or folder of a cluster's."""
+    if entry.is_dir(follow_symlinks=False):
+        overlay.discard(entry.path)
+    else:
+        os.unlink(entry.path)

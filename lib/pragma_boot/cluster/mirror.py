@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import fnmatch
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..system import files, log
+from ..system import files, lock, log
 from ..system.failure import Failure
 from . import database, sums
 from .fetching import CHANGED, FETCHED, KEPT, Site
@@ -53,12 +52,11 @@ def _alone(folder: str) -> Iterator[None]:
     if os.path.exists(os.path.join(folder, database.FILE)) and not os.path.exists(path):
         raise Failure(f"'{folder}' is an image database, but not a mirror: choose another folder")
     os.makedirs(folder, exist_ok=True)
-    with open(path, 'ab') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(f"another vc-fetch --mirror writes to '{folder}'") from None
-        yield
+    try:
+        with lock.exclusive(path, wait=False):
+            yield
+    except BlockingIOError:
+        raise Failure(f"another vc-fetch --mirror writes to '{folder}'") from None
 
 
 def _write(site: Site) -> None:

@@ -17,7 +17,7 @@ ASK_SECONDS = 5
 """Between two reads of the consoles, and between two questions to the engines."""
 
 REST = 4
-"""The least time between two reads, in times of a read."""
+"""The shortest pause between two reads, as a multiple of the time that a read takes."""
 
 
 def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:

@@ -63,10 +63,10 @@ class Remote:
         found = {}
         for name, path in database.parse(content, self.at(database.FILE), log.warn).items():
             try:
-                found[name] = sums.checked(path, 'vc-in.xml')
-                self.digest(found[name])
+                relative = sums.checked(path, 'vc-in.xml')
+                self.digest(relative)
+                found[name] = relative
             except Failure as failure:
-                found.pop(name, None)
                 log.warn(f"entry '{name}' is not listed: {failure}")
         return found
 

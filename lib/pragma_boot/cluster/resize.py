@@ -13,7 +13,7 @@ from lxml import etree
 from ..document import tree
 from ..document.vcout import Projection
 from ..engine.protocol import Storage
-from ..engine.registry import Engines, engine_uri
+from ..engine.registry import Engines, by_engine
 from ..image import staging
 from ..system import files
 from ..system.failure import Failure
@@ -38,7 +38,7 @@ class Resize:
 
     def to(self, name: str, wanted: int, seconds: int, force: bool = False,
            wait: bool = False) -> None:
-        """Have the compute nodes of a cluster ``wanted`` CPUs in all.
+        """Give the compute nodes of a cluster ``wanted`` CPUs in all.
 
         Nodes that are to leave are drained within ``seconds``, unless ``force`` is true. With
         ``wait``, new nodes are awaited as long. Raises Shortage and Failure; the message says
@@ -111,9 +111,7 @@ class Resize:
             return
         capacity = Capacity(self._settings)
         with self._ledger.changing():
-            documents = self._ledger.documents()
-            growth.grow(root, wanted, self._settings, capacity.free(documents),
-                        pool.Taken.by(documents, self._ledger.identity))
+            self._grow(root, wanted, capacity)
         yield
 
     @contextlib.contextmanager
@@ -131,9 +129,7 @@ class Resize:
             for image in images or ():
                 tree.replace(known, f"image[@role='{image.get('role')}']", image)
             staging.restage(known, self._settings)
-            documents = self._ledger.documents()
-            taken = pool.Taken.by(documents, self._ledger.identity)
-            added = growth.grow(known, wanted, self._settings, capacity.free(documents), taken)
+            added = self._grow(known, wanted, capacity)
             names = [node.get('name') for node in added]
             joining = update.begun(name, self._ledger) or []
             update.begin(name, self._ledger, [*joining, *names])
@@ -151,6 +147,13 @@ class Resize:
                 update.end(name, self._ledger)
             raise
 
+    def _grow(self, root: etree._Element, wanted: int,
+              capacity: Capacity) -> list[etree._Element]:
+        """Add the nodes that a document lacks, of what the ledger leaves free; the new nodes."""
+        documents = self._ledger.documents()
+        return growth.grow(root, wanted, self._settings, capacity.free(documents),
+                           pool.Taken.by(documents, self._ledger.identity))
+
     def _start(self, name: str) -> Boot | None:
         """Make the disks that nodes lack, and start the nodes that joined; their Boot, if any."""
         root, joining = self._ledger.known(name), update.begun(name, self._ledger) or []
@@ -165,7 +168,7 @@ class Resize:
         return boot
 
     def _shrink(self, root: etree._Element, wanted: int, drain: int | None) -> Failure | None:
-        """Remove nodes. Returns why the frontend was not told, which stops nobody who forces it.
+        """Remove nodes. Returns why the frontend was not told; without ``drain``, that is no error.
 
         The frontend is told first: it drains the nodes that leave, and uses them no more.
         """
@@ -186,11 +189,8 @@ class Resize:
     def _remove(self, nodes: list[etree._Element]) -> None:
         """Destroy and undefine the domains of nodes, and remove their disks."""
         name = nodes[0].getparent().get('name')
-        groups: dict[str, list[etree._Element]] = {}
-        for node in nodes:
-            groups.setdefault(engine_uri(node.get('host')), []).append(node)
         storages: dict[tuple, tuple[Storage, list[etree._Element]]] = {}
-        for uri, some in groups.items():
+        for uri, some in by_engine(nodes).items():
             self._engines[uri].remove(some)
             # A node whose disk is taken from the document may have one where new disks are made.
             for node in [*some, None]:

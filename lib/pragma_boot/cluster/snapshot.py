@@ -15,7 +15,7 @@ from lxml import etree
 
 from ..document import tree
 from ..engine.protocol import ACTIVE
-from ..engine.registry import Engines, engine_uri
+from ..engine.registry import Engines, by_engine, engine_uri
 from ..system import files, log, names, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
@@ -27,7 +27,7 @@ FILE = 'snapshots.xml'
 HEADER = ('SNAPSHOT', 'TAKEN', 'NODES', 'MEMORY')
 
 TRIES = 60
-"""Of the guard, a second apart: libvirt may still be busy with the snapshot."""
+"""Attempts of the guard, one a second: libvirt may still be busy with the snapshot."""
 
 
 class Snapshots:
@@ -166,26 +166,22 @@ class Snapshots:
     def _view(self) -> View:
         """What the engines report of the nodes; raises Failure where one does not answer."""
         view = View(self._engines, self._ledger)
-        for failure in view.look(self._nodes).values():
-            raise failure
+        view.require(self._nodes)
         return view
 
     def _groups(self, nodes: list[etree._Element]) -> dict[str, Any]:
         """The snapshots of each engine that the nodes are on, by its URI; raises Unsupported."""
         return {uri: self._engines[uri].snapshots()
-                for uri in sorted({engine_uri(node.get('host')) for node in nodes})}
+                for uri in sorted(by_engine(nodes))}
 
     def _delete(self, label: str) -> None:
         groups = self._groups(self._nodes)
         workers.each(lambda node: groups[engine_uri(node.get('host'))].delete(node, label),
                      self._nodes, self._jobs)
 
-    def _of(self, uri: str, nodes: list[etree._Element]) -> list[etree._Element]:
-        return [node for node in nodes if engine_uri(node.get('host')) == uri]
-
     def _resume(self, nodes: list[etree._Element]) -> None:
-        for uri, group in self._groups(nodes).items():
-            group.resume(self._of(uri, nodes))
+        for uri, some in by_engine(nodes).items():
+            self._engines[uri].snapshots().resume(some)
 
     @contextlib.contextmanager
     def _suspended(self, nodes: list[etree._Element]) -> Iterator[None]:
@@ -195,8 +191,8 @@ class Snapshots:
             return
         with self._guard(nodes):
             try:
-                for uri, group in self._groups(nodes).items():
-                    group.suspend(self._of(uri, nodes))
+                for uri, some in by_engine(nodes).items():
+                    self._engines[uri].snapshots().suspend(some)
                 yield
             finally:
                 self._resume(nodes)

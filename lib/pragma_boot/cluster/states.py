@@ -7,7 +7,7 @@ from ..document import tree
 from ..document.tree import domain_name, nodes, put
 from ..engine import console
 from ..engine.protocol import ACTIVE, PAUSED, READY, RUNNING, UNKNOWN, Domain
-from ..engine.registry import Engines, engine_uri
+from ..engine.registry import Engines, by_engine, engine_uri
 from ..system import log
 from ..system.failure import Failure
 from .ledger import Ledger
@@ -16,7 +16,7 @@ TOGETHER = 64
 """Nodes whose console logs are in memory at a time; each may have several MiB."""
 
 END_BYTES = 4096
-"""Of the console log of a node that is not ready, what is kept."""
+"""Bytes at the end of a console log that are kept of a node that is not ready."""
 
 
 class View:
@@ -39,9 +39,7 @@ class View:
         is 'unknown'.
         """
         if ask:
-            groups: dict[str, list] = {}
-            for node in some:
-                groups.setdefault(engine_uri(node.get('host')), []).append(node)
+            groups = by_engine(some)
             self._domains = self._engines.ask(
                 groups, lambda engine: engine.domains(groups[engine.uri]))
             self._sort(some)
@@ -54,6 +52,11 @@ class View:
                     if READY not in self._reports[node]:
                         self._ends[node] = data[-END_BYTES:]
         return {uri: answer for uri, answer in self._domains.items() if isinstance(answer, Failure)}
+
+    def require(self, some: list) -> None:
+        """Look at ``some`` nodes now; raises the Failure of an engine that does not answer."""
+        for failure in self.look(some).values():
+            raise failure
 
     def domain(self, node: etree._Element) -> Domain | None:
         """The node's Domain; None where its engine knows of none, or does not answer."""

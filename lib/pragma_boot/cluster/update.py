@@ -1,8 +1,9 @@
 """Telling a running frontend its new document: by ssh, whatever its engine.
 
-The frontend accepts the cluster's own key for the command UPDATE of its guest part alone. A file in
-the cluster's folder says that a resize is not finished: that new nodes are to be started, or that
-the frontend does not know its document.
+The frontend accepts the cluster's own key for `pragma-guest update` alone (allocation.UPDATE). A
+file in the cluster's folder marks a resize that is not finished: new nodes are to be started, or
+the frontend does not know its document. vc-boot reads it at each start, so that what a frontend is
+told with is imported for that alone.
 """
 import contextlib
 import os
@@ -10,13 +11,11 @@ import os
 from lxml import etree
 
 from ..document import tree
-from ..document.vcout import Projection
 from ..engine import console
 from ..engine.registry import Engines
 from ..system import files, log
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import growth, ssh
 from .ledger import Ledger
 
 REQUEST = 'pragma-guest update'
@@ -26,7 +25,7 @@ CONNECT_SECONDS = 60
 """A guest on a busy machine without KVM takes long to exchange keys."""
 
 SECONDS = 600
-"""Of the guest, to configure itself again and to be ready."""
+"""The time that a guest has to configure itself again and to be ready."""
 
 BUSY, SSH_FAILED = 3, 255
 """Exit statuses of pragma-guest(8) and ssh(1)."""
@@ -57,8 +56,7 @@ def begun(name: str, ledger: Ledger) -> list[str] | None:
 
 def end(name: str, ledger: Ledger) -> None:
     """Note that a resize is finished."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(ledger.folder(name), FILE))
+    files.remove(os.path.join(ledger.folder(name), FILE))
 
 
 def tell(root: etree._Element, engines: Engines, ledger: Ledger,
@@ -68,10 +66,12 @@ def tell(root: etree._Element, engines: Engines, ledger: Ledger,
     The frontend drains the nodes that it lacks within ``drain`` seconds, None for no draining.
     Raises Busy, and Failure for a frontend that cannot be reached or is not ready with it.
     """
+    from ..document.vcout import Projection
+    from ..system import executable
+    from . import ssh
     name = tree.cluster(root).get('name')
     key = os.path.join(ledger.folder(name), 'id_ed25519')
     program, *words = ssh.command(root, None, engines, ledger, key)
-    from ..system import executable
     request = REQUEST if drain is None else f'{REQUEST} --drain {drain}'
     done = executable.finish(
         ['prlimit', f'--fsize={MAXIMUM_BYTES}:', '--', program, '-T', '-o', 'BatchMode=yes',
@@ -106,6 +106,7 @@ def settle(root: etree._Element, settings: Settings) -> None:
 
 def remedy(root: etree._Element) -> str:
     """What to type when a frontend that was not told can be reached."""
+    from . import growth
     name = tree.cluster(root).get('name')
     return (f"when it can be reached, 'vc-resize --num-cpus {growth.num_cpus(root)} {name}' "
             'tells it its nodes')

@@ -1,6 +1,6 @@
-"""What of an author's <domain> nodes have otherwise: a guest may notice it, and works without it.
+"""Parts of an author's <domain> that nodes have differently, and guests can do without.
 
-It is dropped, and named in a warning. vc-in.xml(5) has the same table.
+They are dropped, and named in a warning. vc-in.xml(5) has the same table.
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ of random numbers, and the watchdog that is part of the machine q35.
 
 
 def found(author: etree._Element, role: str) -> list[str]:
-    """A message for each element of an author's <domain> that nodes have otherwise."""
+    """A message for each element of an author's <domain> that nodes have differently."""
     return [f'line {element.sourceline}: <{etree.QName(element).localname}> of the {role} is '
             f'dropped: {reason}'
             for where, reason in DIFFERENT for element in author.xpath(where)[:1]]

@@ -48,9 +48,9 @@ def resolve(root: etree._Element, base: str, path: str, settings: Settings,
 
 
 def warnings(root: etree._Element) -> list[str]:
-    """A message for each part of the authors' <domain>s that is missed when it is dropped.
+    """A message for each dropped part of the authors' <domain>s that an author may miss.
 
-    libvirt does not know it, as it is misspelt, or a guest may notice that it is not there.
+    Either libvirt does not know it, because it is misspelt, or a guest may notice its absence.
     """
     return [message for role in ROLES for author in root.findall(f'{role}/domain')
             for message in (*(f'line {one.line}: {one.text} of the {role} is dropped: libvirt does '

@@ -1,6 +1,6 @@
 """Several commands by one virsh: a process and a connection cost 20 ms, most commands little.
 
-virsh goes on after a command that fails; its status is that of the last one.
+virsh runs the next command after one that failed; its status is that of the last one.
 """
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def definitions(virsh: Virsh, domains: Sequence[str]) -> dict[str, bytes]:
 
 
 def undefined(virsh: Virsh, domains: Sequence[str]) -> None:
-    """Destroy and undefine domains with names like ours, several at a time. No error is told."""
+    """Destroy and undefine domains with names like ours, several at a time; errors are ignored."""
     parts = [domains[start::AT_ONCE] for start in range(min(AT_ONCE, len(domains)))]
     workers.each(lambda part: virsh(
         ''.join(f'destroy --domain {name}; '

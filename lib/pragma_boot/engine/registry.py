@@ -44,6 +44,14 @@ def engine_uri(host: str) -> str:
     return '/'.join(host.split('/')[:3]) if kind.places else host
 
 
+def by_engine(nodes: Iterable[etree._Element]) -> dict[str, list[etree._Element]]:
+    """The nodes of each engine, by its URI."""
+    groups: dict[str, list[etree._Element]] = {}
+    for node in nodes:
+        groups.setdefault(engine_uri(node.get('host')), []).append(node)
+    return groups
+
+
 def same_kind(one: str, other: str) -> bool:
     """Whether two hosts are of the same kind of engine."""
     return _kind(one) is _kind(other)

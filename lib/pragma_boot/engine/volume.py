@@ -14,6 +14,9 @@ from .protocol import Folders, Tail
 LEDGER_DIGITS = 8
 """Digits of the ledger's identity in the names of volumes: several sites may share a pool."""
 
+ENDS = ('qcow2', 'seed.img', 'console.log')
+"""Of the names of a node's volumes: its disk, seed disk and console log."""
+
 VOLUME = """<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity>
 <allocation>0</allocation><target><format type='raw'/>
 <permissions><mode>{mode}</mode></permissions></target></volume>"""
@@ -145,12 +148,12 @@ class Pool:
     def discard(self, nodes: list) -> None:
         """Remove disks and consoles of ``nodes``, which have no domain any more."""
         self._delete([f'{_stem(node)}.{end}' for node in nodes
-                      for end in ('qcow2', 'seed.img', 'console.log')])
+                      for end in ENDS])
 
     def remove(self, cluster: str) -> None:
         """Remove disks and consoles of a cluster that has no domain any more."""
         end = re.compile(rf'_{self._ledger.identity[:LEDGER_DIGITS]}\.'
-                         r'(qcow2|seed\.img|console\.log)')
+                         rf"({'|'.join(map(re.escape, ENDS))})")
         self._delete([name for name in self._volumes()
                       if name.startswith(f'{cluster}_') and end.search(name)])
 

@@ -18,11 +18,7 @@ from . import partition, root, table, traces, unused
 from .sparse import CHUNK
 from .unused import SWAP_HEADER, Range
 
-SWAP = ('82', '0657fd6d-a4ab-43c4-84e5-0933c84b4f4f')
-"""Types of swap partitions in a DOS table and in a GPT."""
-
-WITHOUT = (table.BIOS_BOOT, '9e1a2d38-c612-4316-aa26-8b49521e5a8b',
-           'e3c9e316-0b5c-4db8-817d-f92df00215ae', '5', 'f', '85')
+WITHOUT = (table.BIOS_BOOT, table.POWERPC_BOOT, table.RESERVED, *table.EXTENDED)
 """Types of partitions that have no file system: of boot loaders, reserved, and extended ones."""
 
 _ZEROS = bytes(CHUNK)
@@ -106,7 +102,7 @@ def copy(disk: BinaryIO, folder: str, kept: Collection[str], subject: str) -> It
                 files += count
                 parts.append(Part(entry.offset, end, file, 0, [
                     (begin + entry.offset, last + entry.offset) for begin, last in ranges]))
-            elif kind == 'swap' or entry.kind in SWAP:
+            elif kind == 'swap' or entry.kind in table.SWAP:
                 parts.append(Part(entry.offset, end, disk, entry.offset,
                                   [(entry.offset + SWAP_HEADER, end)]))
             elif kind != 'vfat' and (kind or entry.kind not in WITHOUT):

@@ -30,4 +30,3 @@ def copy(path: str, target: BinaryIO) -> None:
     """Copy the raw image ``path`` to the empty ``target``, sparse."""
     with open(path, 'rb') as file:
         sparse.copy(file.raw, target.fileno(), os.fstat(file.fileno()).st_size)
-

@@ -74,11 +74,11 @@ def unpack(path: str, target: BinaryIO, maximum: int, folder: str, type: str = '
            meter: int | None = None, parts: Sequence[str] = ()) -> str:
     """Write the raw image of the file ``path`` sparse to ``target``, an open empty file.
 
-    ``parts`` are files that make it up where it is not there itself. Returns the SHA-256 of the
-    source file, hexadecimal. A file on the way to it has no name, and
-    lies in ``folder``. Raises Failure for a source that is damaged, empty, of a refused format, not
-    of ``type`` (inside its compression), not whole sectors, or larger than ``maximum`` bytes when
-    unpacked. Progress is reported to the descriptor ``meter``.
+    ``parts`` are the files of an image in parts. Returns the SHA-256 of the source file,
+    hexadecimal. Intermediate files have no name, and lie in ``folder``. Raises Failure for a source
+    that is damaged, empty, of a refused format, not of ``type`` (inside its compression), not whole
+    sectors, or larger than ``maximum`` bytes when unpacked. Progress is reported to the descriptor
+    ``meter``.
     """
     import tempfile
     with Source(parts or [path]) as source, contextlib.ExitStack() as stack:

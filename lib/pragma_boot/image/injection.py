@@ -18,8 +18,7 @@ from lxml import etree
 
 from ..document.tree import image
 from ..document.vcout import Projection
-from ..system import debugfs, guestfish, log, workers
-from ..system.files import temporary
+from ..system import debugfs, files, guestfish, log, workers
 from ..system.scratch import Secret
 from . import overlay, partition
 
@@ -204,9 +203,8 @@ class Plan:
 
         The folder is for files that are copied into the overlay and out of it.
         """
-        draft = temporary(os.path.join(self._folder, f"{node.get('name')}.qcow2"))
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)
+        draft = files.temporary(os.path.join(self._folder, f"{node.get('name')}.qcow2"))
+        files.remove(draft)
         with overlay.scratch_folder(draft) as scratch:
             try:
                 yield draft, scratch
@@ -216,8 +214,7 @@ class Plan:
                 self._disks[node.get('name')] = self._stores[host].keep(
                     draft, node, self._backings[host, self._image(node)])
             finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(draft)
+                files.remove(draft)
 
 
 def _warn_without_fuse(reason: object) -> None:

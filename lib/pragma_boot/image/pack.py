@@ -55,4 +55,4 @@ def threads() -> int:
 
 FORMATS: dict[str, Callable[[Iterable[bytes | bytearray], BinaryIO], None]] = {
     'gz': gzip, 'zst': zstd}
-"""What compresses to a file, by the suffix of its name."""
+"""The functions that compress to a file, by the suffix of its name."""

@@ -14,7 +14,7 @@ from lxml import etree
 from .. import ROOT
 from ..document import permit, tree
 from ..document.tree import image_file, text
-from ..system import log, process
+from ..system import files, log, process
 from ..system.failure import Failure
 from ..system.lock import on_folder
 from ..system.settings import Settings
@@ -61,8 +61,7 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
         broken = {key: size for key, size in sizes.items() if not _is_whole(folder, key)}
         if broken:
             for key in broken:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(folder, f'{key}.xml'))
+                files.remove(os.path.join(folder, f'{key}.xml'))
             _make(folder, settings.number('jobs'), broken, environment)
         found = {role: _read(folder, key) for role, key in records.items()}
     images = []

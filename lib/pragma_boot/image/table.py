@@ -13,20 +13,23 @@ ROOT = '4f68bce3-e8cd-4db1-96e7-fbcaf984b709'
 
 ESP = ('c12a7328-f81f-11d2-ba4b-00a0c93ec93b', 'ef')
 BIOS_BOOT = '21686148-6449-6e6f-744e-656564454649'
-"""The types in a GPT and, for an EFI system partition, in a DOS table."""
+POWERPC_BOOT = '9e1a2d38-c612-4316-aa26-8b49521e5a8b'
+RESERVED = 'e3c9e316-0b5c-4db8-817d-f92df00215ae'
+SWAP = ('82', '0657fd6d-a4ab-43c4-84e5-0933c84b4f4f')
+EXTENDED = ('5', 'f', '85')
+"""Types in a DOS table, of at most two digits, and in a GPT."""
 
 PROTECTIVE = 'ee'
 KINDS = {
-    **dict.fromkeys(('5', 'f', '85'), 'extended'), **dict.fromkeys(
-        ('82', '0657fd6d-a4ab-43c4-84e5-0933c84b4f4f', 'swap'), 'swap'),
+    **dict.fromkeys(EXTENDED, 'extended'), **dict.fromkeys((*SWAP, 'swap'), 'swap'),
     **dict.fromkeys(('fd', 'a19d880f-05fc-4d3b-a006-743f0f84911e', 'linux_raid_member'),
                     'a RAID member'),
     **dict.fromkeys((*ESP, 'vfat'), 'an EFI system partition'),
     **dict.fromkeys(('ea', 'bc13c2ff-59e6-4262-a352-b275fd6f7172'), 'for /boot'),
     **dict.fromkeys(('ca7d7ccb-63ed-4c53-861c-1742536059cc', 'crypto_LUKS'), 'encrypted'),
     BIOS_BOOT: 'for the boot loader of BIOS',
-    '9e1a2d38-c612-4316-aa26-8b49521e5a8b': 'for the boot loader of PowerPC',
-    'e3c9e316-0b5c-4db8-817d-f92df00215ae': 'reserved by Microsoft',
+    POWERPC_BOOT: 'for the boot loader of PowerPC',
+    RESERVED: 'reserved by Microsoft',
     '8484680c-9521-48c6-9c11-b0720656f69e': 'for /usr',
     '4d21b016-b534-45c2-a9fb-5c16e091fd2d': 'for /var',
     '933ac7e1-2eb4-4f13-b844-0e14e2aef915': 'for /home',

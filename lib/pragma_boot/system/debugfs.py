@@ -172,7 +172,7 @@ def write(volume: Confined, scratch: str, files: Sequence[Secret], subject: str)
                      f'set_inode_field {os.path.basename(file.path)} mode 0100600']
     run(volume, commands, subject, write=True)
     run(volume, (f'dump /root/{file.path} out{count}' for count, file in enumerate(files)),
-         subject)
+        subject)
     for count, file in enumerate(files):
         verify(scratch, f'out{count}', file, subject)
         require(_type_of(volume, f'/root/{file.path}', subject, '0600') == 'regular', subject,
@@ -194,7 +194,7 @@ def extents(volume: Confined, file: Secret, subject: str) -> list[tuple[int, int
 
 
 def run(volume: Confined, commands: Iterable[str], subject: str, write: bool = False,
-         descriptors: Sequence[int] = ()) -> None:
+        descriptors: Sequence[int] = ()) -> None:
     """Run commands of debugfs; raises Failure unless all succeed."""
     options = ['-w'] if write else []
     done = volume.run(['debugfs', *options, '-f', '-', volume.device], subject,

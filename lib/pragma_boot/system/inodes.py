@@ -95,15 +95,8 @@ class Tree:
                                      if one.inode not in self._folders))
         if not missing:
             return
-        # No name has a '/', so none can imitate the echo of this command.
-        mark = 'cd /'
-        done = self._volume.run(
-            ['debugfs', '-f', '-', self._volume.device], self._subject,
-            input=''.join(f'{mark}\nls -p <{inode}>\n' for inode in missing).encode())
-        _, *parts = done.stdout.decode(errors='surrogateescape').split(f'debugfs: {mark}\n')
-        if len(parts) != len(missing):
-            raise Failure(f'{self._subject}: debugfs: {process.last_line(done)}')
-        for inode, part in zip(missing, parts, strict=True):
+        answers = _answers(self._volume, [f'ls -p <{inode}>' for inode in missing], self._subject)
+        for inode, part in zip(missing, answers, strict=True):
             self._folders[inode] = [
                 Found(name, int(number), int(mode, 8), int(size or 0))
                 for number, mode, name, size in ENTRY.findall(part)
@@ -130,11 +123,17 @@ def describe(volume: Confined, numbers: Sequence[int], subject: str) -> Iterator
     """What debugfs prints of inodes (its command ``stat``), by their numbers; raises Failure."""
     for start in range(0, len(numbers), BATCH):
         some = numbers[start:start + BATCH]
-        # A random mark, which the target of no link can have.
-        mark = f'cd /{os.urandom(16).hex()}'
-        done = volume.run(['debugfs', '-f', '-', volume.device], subject,
-                          input=''.join(f'{mark}\nstat <{number}>\n' for number in some).encode())
-        _, *parts = done.stdout.decode(errors='replace').split(f'debugfs: {mark}\n')
-        if len(parts) != len(some):
-            raise Failure(f'{subject}: debugfs: {process.last_line(done)}')
-        yield from zip(some, parts, strict=True)
+        answers = _answers(volume, [f'stat <{number}>' for number in some], subject)
+        yield from zip(some, answers, strict=True)
+
+
+def _answers(volume: Confined, commands: Sequence[str], subject: str) -> list[str]:
+    """What debugfs prints for each of ``commands``; raises Failure."""
+    # A random mark, which no name and no target of a link can have.
+    mark = f'cd /{os.urandom(16).hex()}'
+    done = volume.run(['debugfs', '-f', '-', volume.device], subject,
+                      input=''.join(f'{mark}\n{command}\n' for command in commands).encode())
+    _, *answers = done.stdout.decode(errors='surrogateescape').split(f'debugfs: {mark}\n')
+    if len(answers) != len(commands):
+        raise Failure(f'{subject}: debugfs: {process.last_line(done)}')
+    return answers

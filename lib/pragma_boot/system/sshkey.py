@@ -5,7 +5,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from . import names, process
+from . import files, names, process
 from .failure import Failure, cause
 
 DEFAULT = '/root/.ssh/id_rsa.pub'
@@ -54,6 +54,7 @@ def read_public(path: str) -> str:
 
 
 KEY = re.compile(r'(?:^|[ \t])(?:ssh|ecdsa|sk)-[^ \t]+[ \t]+AAAA[^ \t]+[ \t]+(.*)')
+"""A line of authorized_keys that has a comment."""
 
 
 def owner(keys: str) -> str:
@@ -123,8 +124,7 @@ def make_pair(comment: str, path: str) -> str:
     The private key is written to ``path``, in the place of an older one. Raises Failure.
     """
     for old in (path, f'{path}.pub'):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(old)
+        files.remove(old)
     process.run(process.bound(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', comment,
                                '-f', path]), 'cannot make a key')
     with open(f'{path}.pub', encoding='utf-8') as public:

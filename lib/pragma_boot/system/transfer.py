@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import urllib3
 
-from . import terminal
+from . import files, terminal
 from .failure import Failure, cause
 from .web import ANNOUNCED, Broken, Missing, Stalled, Web
 
@@ -90,8 +90,7 @@ def drawn(subject: str) -> Iterator[Watch]:
 def forget(path: str) -> None:
     """Remove a half transferred file, if there is one."""
     for each in (path, path + VALIDATOR):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(each)
+        files.remove(each)
 
 
 class _Transfer:

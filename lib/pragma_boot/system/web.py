@@ -29,7 +29,7 @@ LOOPBACK = re.compile(r'localhost|127(\.[0-9]{1,3}){3}|::1')
 
 
 class Broken(Failure):
-    """The server cannot be reached, or broke off: the same may work later, and goes on then."""
+    """The server cannot be reached, or broke off: a later attempt may work, and resumes."""
 
 
 class Stalled(Broken):

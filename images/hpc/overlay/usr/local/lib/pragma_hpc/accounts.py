@@ -5,7 +5,7 @@ import pwd
 
 from . import machine
 from .document import HpcError
-from .render import File
+from .render import File, without_block
 
 FIRST = 1000        # the numbers of ordinary users; those below are the system's
 LAST = 59999
@@ -93,7 +93,5 @@ def allow(user, keys):
 
 def with_keys(text, keys):
     """Return authorized_keys with these keys in our block; the user's own lines stay."""
-    lines = text.splitlines()
-    if BEGIN in lines and END in lines[lines.index(BEGIN):]:
-        del lines[lines.index(BEGIN):lines.index(END, lines.index(BEGIN)) + 1]
+    lines = without_block(text.splitlines(), BEGIN, END)
     return "".join(line + "\n" for line in [*lines, BEGIN, *keys, END])

@@ -121,12 +121,17 @@ def peer_files(peers):
 
 def with_peers(text, peers, own):
     """Return /etc/hosts with the other compute nodes; pragma-guest writes it without them."""
-    lines = text.split("\n")
-    if BEGIN in lines and END in lines[lines.index(BEGIN):]:
-        del lines[lines.index(BEGIN):lines.index(END, lines.index(BEGIN)) + 1]
-    text = "\n".join(lines)
+    text = "\n".join(without_block(text.split("\n"), BEGIN, END))
     block = "".join(f"{peer.ip}\t{peer.name}\n" for peer in peers if peer.name != own)
     return f"{text}{BEGIN}\n{block}{END}\n" if block else text
+
+
+def without_block(lines, begin, end):
+    """Return lines without those from the line begin to the line end."""
+    if begin not in lines or end not in lines[lines.index(begin):]:
+        return lines
+    first = lines.index(begin)
+    return lines[:first] + lines[lines.index(end, first) + 1:]
 
 
 def files(node):

@@ -52,7 +52,12 @@ def ready(node):
 
 def states():
     """Return the state of each node that Slurm has, by its name."""
-    lines = machine.run("sinfo", "-h", "-N", "-o", "%N %T").splitlines()
+    return by_node("%T")
+
+
+def by_node(column):
+    """Return a column of sinfo for each node that Slurm has, by its name."""
+    lines = machine.run("sinfo", "-h", "-N", "-o", "%N " + column).splitlines()
     return dict(line.split(None, 1) for line in lines if line.strip())
 
 
@@ -82,8 +87,7 @@ def update(names, state):
 def follow(peers):
     """Make Slurm forget the nodes that have left; use again those that were to leave and stay."""
     names = {peer.name for peer in peers}
-    reasons = machine.run("sinfo", "-h", "-N", "-o", "%N %E").splitlines()
-    known = dict(line.split(None, 1) for line in reasons if line.strip())
+    known = by_node("%E")
     kept = [name for name in names & set(known) if known[name].strip() == REASON]
     if kept:
         update(sorted(kept), "RESUME")
