@@ -1,6 +1,5 @@
 """A cluster that ran is captured, and runs twice at once at other sites, without its secrets."""
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -36,11 +35,9 @@ class Place:
     def __init__(self, folder, base):
         os.chmod(folder, 0o755)
         self.site = Site(folder, f'base_path = {base}\naccel = auto\n')
-        # The pools as delivered, which begin elsewhere in each temporary directory.
-        text = re.sub('^(private|ssh)_ports = .*\n', '', self.site.conf.read_text(), flags=re.M)
-        self.site.conf.write_text(text)
-        self.key = self.site.folder / 'key'
-        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', self.key], check=True)
+        # They begin elsewhere in each temporary directory.
+        self.site.use_default_pools()
+        self.key = self.site.make_key()
         self.name = ''
 
     def boot(self, entry, name):

@@ -4,16 +4,15 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 from lxml import etree
 
-from lab import ROOT, SCRATCH
+from lab import ROOT
 from lab.needs import need
 from lab.nodes import all_nodes, mine, virsh, without_dependency
-from lab.site import Site, lines
+from lab.site import guest_site, lines
 
 EXAMPLES = ROOT / 'examples'
 COMPUTE = ('compute-0', 'compute-1')
@@ -102,18 +101,14 @@ def test_a_driver_of_the_sites_own(site):
 @pytest.fixture(scope='module')
 def cluster():
     """A site with the cluster that the example of MPI booted, and the output of the example."""
-    folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
-    os.chmod(folder, 0o755)
-    site = Site(folder, f'base_path = {ROOT}/images\naccel = auto\n')
-    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', site.folder / 'key'],
-                   check=True)
-    site.name = f't{os.getpid()}-hello'
-    try:
-        site.output = run(site, 'mpi-hello', site.name, site.folder / 'key.pub').stdout.decode()
-        yield site
-    finally:
-        site.run('vc-clean', site.name)
-        shutil.rmtree(folder)
+    with guest_site() as site:
+        site.name = f't{os.getpid()}-hello'
+        try:
+            site.output = run(site, 'mpi-hello', site.name,
+                              site.folder / 'key.pub').stdout.decode()
+            yield site
+        finally:
+            site.run('vc-clean', site.name)
 
 
 def ssh(cluster, *arguments, **options):

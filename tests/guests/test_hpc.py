@@ -4,16 +4,14 @@ The image takes some minutes to build, and is kept as the demo image is.
 """
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 
 import pytest
 from lxml import etree
 
-from lab import ROOT, SCRATCH
+from lab import ROOT
 from lab.needs import need
-from lab.site import Site, lines
+from lab.site import guest_site, lines
 
 pytestmark = [pytest.mark.guest, pytest.mark.long]
 
@@ -29,23 +27,18 @@ def hpc():
     need('mmdebstrap')
     subprocess.run(['make', '--no-print-directory', '-C', ROOT, IMAGE], check=True,
                    stdin=subprocess.DEVNULL)
-    folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
-    os.chmod(folder, 0o755)
-    site = Site(folder, f'base_path = {ROOT}/images\naccel = auto\n')
-    site.name, site.other = f't{os.getpid()}-hpc', f't{os.getpid()}-other'
-    try:
-        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', f'{USER}@here', '-f',
-                        site.folder / 'key'], check=True)
-        for name, cpus in ((site.name, CPUS), (site.other, 0)):
-            site.run('pragma_boot', '--vcname', 'hpc', '--name', name, '--num_cpus', cpus,
-                     '--key', site.folder / 'key.pub')
-        for name in (site.name, site.other):
-            site.wait(name)
-        yield site
-    finally:
-        for name in (site.name, site.other):
-            site.run('vc-clean', name)
-        shutil.rmtree(folder)
+    with guest_site(comment=f'{USER}@here') as site:
+        site.name, site.other = f't{os.getpid()}-hpc', f't{os.getpid()}-other'
+        try:
+            for name, cpus in ((site.name, CPUS), (site.other, 0)):
+                site.run('pragma_boot', '--vcname', 'hpc', '--name', name, '--num_cpus', cpus,
+                         '--key', site.folder / 'key.pub')
+            for name in (site.name, site.other):
+                site.wait(name)
+            yield site
+        finally:
+            for name in (site.name, site.other):
+                site.run('vc-clean', name)
 
 
 def root(site, command, name=None, status=0, **options):

@@ -1,15 +1,12 @@
 """vc-resize with real guests of the demo image: 1 + 1 nodes, then 3, 1 and 2."""
 import os
-import shutil
 import subprocess
-import tempfile
 
 import pytest
 from lxml import etree
 
-from lab import ROOT, SCRATCH
 from lab.nodes import virsh
-from lab.site import Site, lines
+from lab.site import guest_site, lines
 
 pytestmark = [pytest.mark.guest, pytest.mark.long]
 
@@ -76,20 +73,15 @@ class Cluster:
 
 @pytest.fixture(scope='module')
 def cluster():
-    folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
-    os.chmod(folder, 0o755)
-    site = Site(folder, f'base_path = {ROOT}/images\naccel = auto\ncpus_per_node = 1\n')
-    subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', site.folder / 'key'],
-                   check=True)
     name = f't{os.getpid()}-resize'
-    try:
-        site.run('pragma_boot', '--vcname', 'debian', '--name', name, '--num_cpus', 1,
-                 '--key', site.folder / 'key.pub')
-        site.wait(name)
-        yield Cluster(site, name)
-    finally:
-        site.run('vc-clean', name)
-        shutil.rmtree(folder)
+    with guest_site('cpus_per_node = 1\n') as site:
+        try:
+            site.run('pragma_boot', '--vcname', 'debian', '--name', name, '--num_cpus', 1,
+                     '--key', site.folder / 'key.pub')
+            site.wait(name)
+            yield Cluster(site, name)
+        finally:
+            site.run('vc-clean', name)
 
 
 def test_grows_and_shrinks_while_it_runs(cluster):

@@ -1,8 +1,6 @@
 """Two sites on one machine with the default settings: their guests do not meet (rows 36, 37)."""
 import os
-import re
 import shutil
-import subprocess
 import tempfile
 
 import pytest
@@ -24,12 +22,9 @@ class Place:
     def __init__(self, folder, num_cpus):
         os.chmod(folder, 0o755)
         self.site = Site(folder, f'base_path = {ROOT}/images\naccel = auto\n')
-        # The pools as delivered.
-        text = re.sub('^(private|ssh)_ports = .*\n', '', self.site.conf.read_text(), flags=re.M)
-        self.site.conf.write_text(text)
+        self.site.use_default_pools()
         self.name = f'{NAME}-{num_cpus}'
-        key = self.site.folder / 'key'
-        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', key], check=True)
+        key = self.site.make_key()
         self.site.run('pragma_boot', '--vcname', 'debian', '--name', self.name,
                       '--num_cpus', num_cpus, '--key', f'{key}.pub')
 

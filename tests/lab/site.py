@@ -1,13 +1,15 @@
 """A site for one test, and its tools."""
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from lxml import etree
 
-from lab import DATA, ROOT
+from lab import DATA, ROOT, SCRATCH
 from pragma_boot.engine import session
 
 
@@ -30,6 +32,19 @@ def first_port():
     return 25000 + (run % 16 * 4 + int(worker[2:]) % 4) * 120
 
 
+@contextlib.contextmanager
+def guest_site(settings='', comment=None):
+    """A Site for real guests of our image database, with a key pair 'key', for a block."""
+    folder = tempfile.mkdtemp(prefix='pragma-', dir=SCRATCH)
+    try:
+        os.chmod(folder, 0o755)
+        site = Site(folder, f'base_path = {ROOT}/images\naccel = auto\n{settings}')
+        site.make_key(comment)
+        yield site
+    finally:
+        shutil.rmtree(folder)
+
+
 class Site:
     """A scratch site and its tools."""
 
@@ -48,6 +63,19 @@ class Site:
                              f'cpu_overcommit = 1000\n{settings}')
         self.key = self.folder / 'user key.pub'
         shutil.copy(DATA / 'user-key.pub', self.key)
+
+    def make_key(self, comment=None):
+        """Make the key pair 'key' in the site's folder; its path."""
+        path = self.folder / 'key'
+        words = [] if comment is None else ['-C', comment]
+        subprocess.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', *words, '-f', path],
+                       check=True)
+        return path
+
+    def use_default_pools(self):
+        """Use the ports of the settings as delivered, as other sites do."""
+        text = re.sub('^(private|ssh)_ports = .*\n', '', self.conf.read_text(), flags=re.M)
+        self.conf.write_text(text)
 
     def environment(self):
         return {**os.environ, 'PRAGMA_SITE_CONF': str(self.conf)}

@@ -2,21 +2,20 @@
 import hashlib
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from lab import ROOT
+from lab.kills import KILL_AT, need_kill_at
 from lab.leftovers import mounts, processes, settled
-from lab.needs import do_without, need_fuse
+from lab.needs import need_fuse
 from lab.nodes import mine
 from lab.site import Site
 
 SITES = 4
 """Sites at a time: most of the time of a destroy is spent waiting."""
 
-KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
 STATUSES = {'KILL': (128 + 9,), 'TERM': (0, 130, 128 + 15)}
 """The statuses of a tool after each signal. It may have finished before; SIGTERM ends a Python
 that still starts."""
@@ -119,9 +118,7 @@ def sites(site, little_image):
 def test_row_22_28_a_killed_tool_runs_again_and_nothing_leaks(sites, ends):
     """``ends`` kills in all, half of them by SIGTERM, evenly spaced over the steps of each tool."""
     need_fuse()
-    done = subprocess.run([*KILL_AT, 'KILL', '0', '/bin/true'], capture_output=True, check=False)
-    if done.returncode:
-        do_without(done.stderr.decode())
+    need_kill_at()
     with ThreadPoolExecutor(SITES) as pool:
         list(pool.map(lambda site: site.live(dict.fromkeys(site.tools, ('KILL', 0))), sites))
         counts = sites[0].counts

@@ -1,22 +1,21 @@
 """vc-resize is killed at each step: ledger and domains agree, and the same command goes on."""
 import re
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from lxml import etree
 
 from lab import ROOT
+from lab.kills import KILL_AT, need_kill_at
 from lab.leftovers import mounts, processes, settled
-from lab.needs import do_without, need_fuse
+from lab.needs import need_fuse
 from lab.nodes import mine, without_dependency
 from lab.site import Site
 
 SITES = 3
 """Sites at a time: most of the time of a destroy is spent waiting."""
 
-KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
 FEW, MANY = 1, 3
 """The CPUs, and nodes, of the cluster before it grows and after it."""
 
@@ -99,9 +98,7 @@ class Resized(Site):
 def sites(site, little_image):
     """Several sites, each with its own ports and cluster."""
     need_fuse()
-    done = subprocess.run([*KILL_AT, 'KILL', '0', '/bin/true'], capture_output=True, check=False)
-    if done.returncode:
-        do_without(done.stderr.decode())
+    need_kill_at()
     found = [Resized(site.folder / str(count), f'{site.entry}-{count}', little_image, 261 + count)
              for count in range(SITES)]
     yield found

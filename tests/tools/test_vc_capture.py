@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +11,7 @@ from lxml import etree
 
 from lab import ROOT
 from lab.images import make_image, pack
+from lab.kills import KILL_AT
 from lab.leftovers import processes, settled
 from lab.needs import need
 from lab.site import lines
@@ -320,9 +320,6 @@ def test_a_full_disk_leaves_nothing(source):
                           env=source.environment(), check=False)
     assert done.returncode == 1 and len(lines(done.stderr)) == 1
     assert sorted(os.listdir(source.base)) == sorted([source.entry, 'vcdb.txt'])
-
-
-KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
 
 
 @pytest.mark.parametrize('points', [8, pytest.param(40, marks=pytest.mark.long)])

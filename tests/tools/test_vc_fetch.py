@@ -4,13 +4,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 from lxml import etree
 
 from lab import ROOT
+from lab.kills import KILL_AT
 from lab.needs import need, need_fuse
 from lab.nodes import without_dependency
 from lab.site import lines
@@ -568,9 +568,6 @@ def test_progress_on_a_terminal(remote):
     assert b'fetching calit2-119-222.img.gz' in done.stdout
 
 
-KILLER = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py', 'KILL']
-
-
 @pytest.mark.parametrize('update, points', [
     (False, 12), (True, 6), pytest.param(False, 40, marks=pytest.mark.long),
     pytest.param(True, 20, marks=pytest.mark.long)])
@@ -592,13 +589,13 @@ def test_killed_at_some_points_it_goes_on(remote, update, points):
             image.write_bytes(image.read_bytes() * 2)
         publish(remote)
     prepare()
-    counted = subprocess.run([*KILLER, '0', ROOT / 'bin' / 'vc-fetch', *arguments], check=True,
-                             capture_output=True, env=remote.environment())
+    counted = subprocess.run([*KILL_AT, 'KILL', '0', ROOT / 'bin' / 'vc-fetch', *arguments],
+                             check=True, capture_output=True, env=remote.environment())
     steps = int(re.search(rb'(\d+)\D*$', counted.stderr)[1])
     assert whole(remote) and steps > 40
     for step in sorted({1 + number * steps // points for number in range(points)}):
         prepare()
-        subprocess.run([*KILLER, str(step), ROOT / 'bin' / 'vc-fetch', *arguments],
+        subprocess.run([*KILL_AT, 'KILL', str(step), ROOT / 'bin' / 'vc-fetch', *arguments],
                        capture_output=True, env=remote.environment(), check=False)
         assert fetched_tree(remote) in ({}, old) or whole_entry(remote), step
         remote.run('vc-fetch', *arguments)

@@ -4,13 +4,13 @@ import os
 import re
 import struct
 import subprocess
-import sys
 
 import pytest
 from lxml import etree
 
 from lab import ROOT
 from lab.images import make_image, pack
+from lab.kills import KILL_AT
 from lab.needs import need
 from lab.site import lines
 from pragma_boot.image import guest, operating_system, services
@@ -260,8 +260,7 @@ def test_two_at_once_make_one_entry_each(empty_site, image):
 def test_killed_at_any_step_it_is_all_or_nothing(empty_site, image, part):
     site = empty_site
     (site.base / 'vcdb.txt').write_bytes(b'# mine\n')
-    killer = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py', 'KILL']
-    counted = subprocess.run([*killer, '0', ROOT / 'bin' / 'vc-import', image], check=True,
+    counted = subprocess.run([*KILL_AT, 'KILL', '0', ROOT / 'bin' / 'vc-import', image], check=True,
                              capture_output=True, env=site.environment())
     steps = int(re.search(rb'(\d+)\D*$', counted.stderr)[1])
     whole = tree_of(site)
@@ -269,7 +268,7 @@ def test_killed_at_any_step_it_is_all_or_nothing(empty_site, image, part):
         subprocess.run(['rm', '-rf', site.base], check=True)
         site.base.mkdir()
         (site.base / 'vcdb.txt').write_bytes(b'# mine\n')
-        subprocess.run([*killer, str(step), ROOT / 'bin' / 'vc-import', image],
+        subprocess.run([*KILL_AT, 'KILL', str(step), ROOT / 'bin' / 'vc-import', image],
                        capture_output=True, env=site.environment(), check=False)
         database = (site.base / 'vcdb.txt').read_bytes()
         assert database in (b'# mine\n', b'# mine\nexample-1,example-1/vc-in.xml\n'), step

@@ -2,13 +2,13 @@
 import os
 import re
 import subprocess
-import sys
 import time
 
 import pytest
 
 from lab import ROOT
 from lab.images import pack, uefi_image, use_image
+from lab.kills import KILL_AT
 from lab.leftovers import processes, settled
 from lab.needs import do_without, need
 from lab.nodes import all_nodes, mine, virsh, without_dependency
@@ -193,9 +193,6 @@ def test_uefi_keeps_the_disk_alone(site):
     site.run('vc-start', site.name)
     site.run('vc-snapshot', site.name, '--delete', 'one')
     assert listed(site) == [] == labels(site, 'compute-0')
-
-
-KILL_AT = [sys.executable, ROOT / 'tests' / 'lab' / 'kill_at.py']
 
 
 @pytest.mark.parametrize('points', [4, pytest.param(12, marks=pytest.mark.long)])
