@@ -379,7 +379,8 @@ def test_interrupted_it_leaves_nothing(source):
 
 
 def test_the_table_has_a_reason_for_each_path():
-    assert all(trace.reason and traces.PATTERN.fullmatch(trace.pattern) for trace in traces.TRACES)
+    assert all(trace.reason and re.fullmatch(traces.PATTERN, trace.pattern)
+               for trace in traces.TRACES)
     patterns = [trace.pattern for trace in traces.TRACES]
     assert len(patterns) == len(set(patterns))
 

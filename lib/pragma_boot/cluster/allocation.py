@@ -122,7 +122,7 @@ def public_interface(settings: Settings, name: str, taken: pool.Taken,
     if kind.pool:
         joined = kind(port=pool.port(settings, kind.pool, taken, usable))
         fqdn = f'{name}.{(pool.search(settings) or ["local"])[0]}'
-        if not names.PATTERN.fullmatch(fqdn):
+        if not names.is_name(fqdn):
             settings.refuse('search', f"a domain in which '{name}' has a name of at most "
                             '253 characters')
         return fqdn, {**dict(kind.guest), **joined.attributes()}

@@ -7,7 +7,7 @@ from ..document import tree
 from ..document.tree import ROLES, SSH, Dependency, cluster, domain_name
 from ..engine.protocol import STOPPED, Unsupported
 from ..engine.registry import Engines, engine_uri
-from ..image import staging
+from ..image import staged
 from ..system import log, terminal, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
@@ -92,7 +92,7 @@ class Boot:
         for place, nodes in self._engines.by_storage(self._chosen, self._ledger):
             if place.reads_images:
                 for role in {node.get('role') for node in nodes}:
-                    staging.require(self._root, role)
+                    staged.require(self._root, role)
             for node in place.lacking(nodes):
                 raise Failure(f"node '{node.get('name')}' has no disk: run vc-inject")
             for node in place.lacking_seed([node for node in nodes

@@ -1,6 +1,5 @@
 """Capacity: what the engines of a site have left for new nodes; free ports of this machine."""
 import contextlib
-import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -116,6 +115,7 @@ def port_free(number: int) -> bool:
 
     QEMU binds a multicast socket to the group's address, not to the interface's.
     """
+    import socket
     for kind, address in ((socket.SOCK_STREAM, LOOPBACK), (socket.SOCK_DGRAM, LOOPBACK),
                           (socket.SOCK_DGRAM, attachment.MULTICAST_GROUP)):
         with contextlib.closing(socket.socket(socket.AF_INET, kind)) as probe:

@@ -19,7 +19,7 @@ from lxml import etree
 
 from ..document import tree, vcin
 from ..engine.registry import Engines
-from ..image import clean, flatten, formats, pack, staging
+from ..image import clean, flatten, formats, pack, staged
 from ..system import files, lock, terminal
 from ..system.failure import Failure
 from ..system.settings import Settings
@@ -67,7 +67,7 @@ def capture(name: str, wish: Wish, base_path: str, settings: Settings,
         _require_free(base, entry, mark)
         _stop(root, engines, ledger, shutdown_seconds)
         lines = []
-        with ledger.alone(name), staging.using(settings):
+        with ledger.alone(name), staged.using(settings):
             for role, node in nodes.items():
                 path = os.path.join(draft, f'{entry}-{role}.img.{wish.format}')
                 lines.append(_image(root, role, node, path, wish, engines, ledger, settings))
@@ -152,7 +152,7 @@ def _image(root: etree._Element, role: str, node: etree._Element | None, path: s
           tempfile.TemporaryFile(dir=folder) as disk):
         progress.draw(f'copying {subject}', 0, '')
         if node is None:
-            staging.require(root, role)
+            staged.require(root, role)
             flatten.copy(tree.image(root, role).get('path'), disk)
         else:
             if node.find('disk') is None:

@@ -16,13 +16,18 @@ RECORD = '.fetched.xml'
 """The file in the folder of a fetched entry, whose name is the entry's."""
 
 LABEL = '[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?'
-PATTERN = re.compile(rf'(?=.{{1,63}}\Z){LABEL}(\.{LABEL})*')
+PATTERN = rf'(?=.{{1,63}}\Z){LABEL}(\.{LABEL})*'
 """Names of entries: like the names of clusters and nodes, with '_' too."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a text matches PATTERN."""
+    return bool(re.fullmatch(PATTERN, text))
 
 
 def checked(name: str) -> str:
     """``name`` itself; raises Failure for what is no name of an entry."""
-    if not PATTERN.fullmatch(name):
+    if not is_name(name):
         raise Failure(f"entry {name!r} is not a name: at most 63 letters, digits, '-', '_' and "
                       "'.', without '-' at an end or beside a '.'")
     return name

@@ -7,7 +7,7 @@ from lxml import etree
 from ..document import disksize, tree
 from ..engine.protocol import Storage
 from ..engine.registry import Engines, engine_uri
-from ..image import partition, staging
+from ..image import partition, staged
 from ..system.failure import Failure
 from ..system.settings import Settings
 from . import capacity
@@ -33,11 +33,11 @@ def make(root: etree._Element, settings: Settings) -> None:
             ledger.write(root)
 
     plan = engines[min(storages)].plan(root, folder, storages, publish)
-    with staging.using(settings), ledger.alone(name):
+    with staged.using(settings), ledger.alone(name):
         # From the ledger's document: a disk that it has may hold a guest's own data.
         _, known = ledger.require(root)
         for role in {node.get('role') for node in nodes}:
-            staging.require(known, role)
+            staged.require(known, role)
         existing = {node.get('name'): node.find('disk') for node in tree.nodes(known)}
         for place, some in engines.by_storage(tree.nodes(known), ledger):
             for node in place.lacking(some):
@@ -94,5 +94,5 @@ def _remedy(disk: etree._Element, folder: str, name: str) -> str:
     old = os.path.dirname(disk.get('path'))
     if disk.get('pool') is None and old != folder and os.path.exists(
             os.path.join(folder, os.path.basename(disk.get('path')))):
-        return f"the cluster was made in '{old}', and is now in '{folder}': {staging.MOVE_BACK}"
+        return f"the cluster was made in '{old}', and is now in '{folder}': {staged.MOVE_BACK}"
     return f"restore it, or remove the cluster with 'vc-clean {name}'"

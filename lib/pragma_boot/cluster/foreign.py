@@ -20,7 +20,7 @@ from .allocation import cpus, memory
 from .kinds import MOST_NODES, Size
 
 MAXIMUM_BYTES = 16 << 20
-MAC = re.compile('([0-9a-f]{2}:){5}[0-9a-f]{2}')
+MAC = '([0-9a-f]{2}:){5}[0-9a-f]{2}'
 
 
 class Node(NamedTuple):
@@ -96,7 +96,7 @@ def _interface(element: etree._Element) -> None:
         except ValueError:
             raise Failure(f'line {element.sourceline}: {attribute}={value!r} of <{element.tag}> '
                           'is not an IPv4 address') from None
-    if element.get('mac') and not MAC.fullmatch(element.get('mac').lower()):
+    if element.get('mac') and not re.fullmatch(MAC, element.get('mac').lower()):
         raise Failure(f"line {element.sourceline}: mac={element.get('mac')!r} of <{element.tag}> "
                       'is not a MAC address')
 

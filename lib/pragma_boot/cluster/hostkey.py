@@ -9,7 +9,7 @@ from ..engine.registry import Engines
 from ..system import files
 from .ledger import Ledger
 
-KEY = re.compile(r'[a-z0-9@.-]+ [A-Za-z0-9+/]+=*')
+KEY = r'[a-z0-9@.-]+ [A-Za-z0-9+/]+=*'
 """A type and a key in base64. Nothing else that a guest writes gets into our file."""
 
 
@@ -35,7 +35,7 @@ def known(node: etree._Element, engines: Engines, ledger: Ledger) -> bool:
         return True
     reports = console.reports(engines.storage(node, ledger).consoles([node])[node])
     key = reports.get('hostkey', '')
-    if not KEY.fullmatch(key):
+    if not re.fullmatch(KEY, key):
         return False
     files.write(file, f'{alias(node)} {key}\n'.encode(), 0o600)
     return True

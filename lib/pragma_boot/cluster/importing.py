@@ -21,7 +21,7 @@ from ..system.settings import Settings
 from . import database, newentry
 from .newentry import VC_IN
 
-SUFFIX = re.compile(r'(\.(qcow2|img|raw|gz|xz|zst|bz2))*$', re.IGNORECASE)
+SUFFIX = r'(?i)(\.(qcow2|img|raw|gz|xz|zst|bz2))*$'
 
 DRAFT = '.vc-import'
 """The folder in which an entry is made, under the lock of the database."""
@@ -74,9 +74,9 @@ def make(image: str, base_path: str, wish: Wish, settings: Settings) -> Done:
 
 def _name_of(image: str) -> str:
     """The name of an entry from the name of an image's file; raises Failure."""
-    stem = SUFFIX.sub('', os.path.basename(image))
+    stem = re.sub(SUFFIX, '', os.path.basename(image))
     name = re.sub(r'[.-]*\.[.-]*', '.', re.sub('[^A-Za-z0-9._-]+', '-', stem)).strip('.-')
-    if not database.PATTERN.fullmatch(name):
+    if not database.is_name(name):
         raise Failure(f"'{stem}' is no name for an entry: choose one with --name")
     return name
 
@@ -118,7 +118,7 @@ def _write(folder: str, image: str, wish: Wish, found: Found, settings: Settings
 
 
 def _suffix(image: str) -> str:
-    found = SUFFIX.search(os.path.basename(image))
+    found = re.search(SUFFIX, os.path.basename(image))
     return found[0].lower() if found else ''
 
 

@@ -24,7 +24,7 @@ MOST_NODES = 65_536
 
 LEAST_MEMORY = 1 << 20
 
-KIND = re.compile('([0-9]{1,5})x([0-9]{1,4})(?::(.+))?', re.ASCII)
+KIND = '([0-9]{1,5})x([0-9]{1,4})(?::(.+))?'
 """COUNTxCPUS[:MEMORY]: 2x8:64G is two nodes with 8 CPUs and 64 GiB each."""
 
 
@@ -114,7 +114,7 @@ def _nodes(what: str, text: str) -> tuple[Size, ...]:
     """The Size of each node of ``2x8:64G,4x2``."""
     nodes: list[Size] = []
     for word in text.split(','):
-        kind = KIND.fullmatch(word)
+        kind = re.fullmatch(KIND, word)
         if not kind or not int(kind[1]) or not int(kind[2]):
             raise Usage(f"{what} must be kinds of nodes with commas between them, such as "
                         f"2x8:64G,4x2 (COUNTxCPUS[:MEMORY], at most {MOST_CPUS} CPUs each), "

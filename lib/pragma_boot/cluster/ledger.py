@@ -60,7 +60,7 @@ class Ledger:
         """The names of all clusters, incomplete ones included, sorted."""
         with contextlib.suppress(FileNotFoundError):
             return sorted(entry.name for entry in os.scandir(self.clusters)
-                          if entry.is_dir() and names.PATTERN.fullmatch(entry.name))
+                          if entry.is_dir() and names.is_name(entry.name))
         return []
 
     def has(self, name: str) -> bool:
@@ -101,7 +101,7 @@ class Ledger:
     def free_name(self, wanted: str) -> str:
         """``wanted`` as a name, with a number from 2 on where there is such a cluster."""
         wanted = re.sub(r'[.-]*\.[.-]*', '.', re.sub('[^A-Za-z0-9.-]+', '-', wanted)).lstrip('.-')
-        if names.OF_NODES.fullmatch(wanted):
+        if names.is_of_nodes(wanted):
             wanted = f'vc-{wanted}'
         wanted = wanted[:LONGEST - 4].rstrip('.-') or 'cluster'
         count, name = 1, wanted

@@ -63,7 +63,7 @@ def _write(site: Site) -> None:
     """Write vcdb.txt and the digests of all entries that are here, unless they are so already."""
     lines, digests = [], {}
     for name in sorted(os.listdir(site.folder)):
-        entry = site.entry(name) if database.PATTERN.fullmatch(name) else None
+        entry = site.entry(name) if database.is_name(name) else None
         if entry:
             lines.append(f'{name},{name}/{entry.vc_in}\n')
             digests.update({f'{name}/{path}': digest for path, digest in entry.digests.items()})

@@ -190,7 +190,7 @@ def public(settings: Settings, taken: Taken) -> Public:
 def search(settings: Settings) -> list[str]:
     """The search domains of the site's guests; raises Failure for what no guest takes."""
     domains = settings['search'].split()
-    if not all(map(names.PATTERN.fullmatch, domains)):
+    if not all(map(names.is_name, domains)):
         settings.refuse('search', "domains with spaces between them, such as 'a.example.org "
                         "example.org', of letters, digits and '-', without a '.' at the end")
     return domains
@@ -212,9 +212,9 @@ def _publics(settings: Settings) -> list[Public]:
         if is_address(ip) and not fqdn.strip():
             raise Failure(f"{settings.path}: '{ip}' of public_ips has no name for the frontend: "
                           f"add it, as in '{ip} vc0.example.org'")
-        if not is_address(ip) or not names.PATTERN.fullmatch(fqdn.strip()):
+        if not is_address(ip) or not names.is_name(fqdn.strip()):
             settings.refuse('public_ips', 'pairs such as 192.0.2.10 vc0.example.org, with commas')
-        if names.OF_NODES.fullmatch(fqdn.strip()):
+        if names.is_of_nodes(fqdn.strip()):
             settings.refuse('public_ips', "names of frontends, not 'localhost' or 'compute-N'")
         if int(ipaddress.IPv4Address(ip)) not in hosts or ip == settings['gateway']:
             raise Failure(f"{settings.path}: '{ip}' of public_ips is no guest's address "

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from ..image import staging
+from ..image import staged
 from ..system.failure import Failure, cause
 from ..system.lock import on_folder
 from ..system.settings import Settings
@@ -39,7 +39,7 @@ def prune(settings: Settings, remove: bool) -> list[Image]:
     Waits for images that are being staged. Raises Failure where a cluster's document cannot be
     read, since what it uses is unknown.
     """
-    ledger, folder = Ledger(settings.temporary_directory), staging.folder_of(settings)
+    ledger, folder = Ledger(settings.temporary_directory), staged.folder_of(settings)
     while os.path.isdir(folder):
         with (ledger.changing(), contextlib.suppress(BlockingIOError),
               on_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)):

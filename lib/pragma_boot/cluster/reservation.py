@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from ..document import tree
-from ..image import staging
+from ..image import staged
 from ..system import names, sshkey
 from ..system.failure import Usage
 from ..system.settings import Settings
@@ -44,7 +44,10 @@ def made(root: etree._Element, name: str | None, wanted: Wanted, key: str,
     capacity = Capacity(settings)
     with ledger.changing():
         # From here on the ledger says that they are in use.
-        staging.restage(root, settings)
+        missing = staged.missing(root)
+        if missing:
+            from ..image import staging
+            staging.restage(root, missing, settings)
         name, cluster = _allocate(root, name, wanted, key, user, settings, capacity, ledger)
         with ledger.entering(name) as folder:
             public = sshkey.make_pair(f'root@{name}', os.path.join(folder, 'id_ed25519'))

@@ -14,7 +14,7 @@ from ..document import tree
 from ..document.vcout import Projection
 from ..engine.protocol import Storage
 from ..engine.registry import Engines, by_engine
-from ..image import staging
+from ..image import staged, staging
 from ..system import files
 from ..system.failure import Failure
 from ..system.lock import exclusive
@@ -128,7 +128,7 @@ class Resize:
             _, known = self._ledger.require(root)
             for image in images or ():
                 tree.replace(known, f"image[@role='{image.get('role')}']", image)
-            staging.restage(known, self._settings)
+            staging.restage(known, staged.missing(known), self._settings)
             added = self._grow(known, wanted, capacity)
             names = [node.get('name') for node in added]
             joining = update.begun(name, self._ledger) or []

@@ -17,7 +17,7 @@ FILES = {'SHA256SUMS': 'sha256', 'SHA512SUMS': 'sha512'}
 SIGNATURES = ('.asc', '.gpg')
 """Suffixes of detached signatures."""
 
-LINE = re.compile(r'([0-9a-fA-F]+) [ *](?:\./)?(.+)')
+LINE = r'([0-9a-fA-F]+) [ *](?:\./)?(.+)'
 CHUNK = 1 << 20
 
 LONGEST, LONGEST_PATH = 200, 1000
@@ -36,7 +36,7 @@ def parse(content: bytes, algorithm: str, subject: str) -> dict[str, Digest]:
     length = hashlib.new(algorithm).digest_size * 2
     found = {}
     for line in content.decode(errors='replace').splitlines():
-        match = LINE.fullmatch(line)
+        match = re.fullmatch(LINE, line)
         if match and len(match[1]) == length:
             found[match[2]] = Digest(algorithm, match[1].lower())
     if not found:

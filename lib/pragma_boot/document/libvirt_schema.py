@@ -17,9 +17,9 @@ from .tree import text
 
 PATH = '/usr/share/libvirt/schemas/domain.rng'
 
-INCLUDED = re.compile('<include href=[\'"]([^\'"]+)')
-NAMED = re.compile('<(element|attribute) name=[\'"]([^\'"]+)')
-CHOSEN = re.compile('<name>([^<]+)</name>')
+INCLUDED = '<include href=[\'"]([^\'"]+)'
+NAMED = '<(element|attribute) name=[\'"]([^\'"]+)'
+CHOSEN = '<name>([^<]+)</name>'
 """What the names are read by: to parse all files takes as long as to start a filter."""
 
 NAMESPACES = 'libvirt.org/schemas/domain/'
@@ -49,11 +49,12 @@ def _names() -> Mapping[str, frozenset[str]]:
         seen.add(path)
         with open(path, encoding='utf-8') as file:
             schema = file.read()
-        files += [os.path.join(os.path.dirname(path), name) for name in INCLUDED.findall(schema)]
-        for kind, name in NAMED.findall(schema):
+        files += [os.path.join(os.path.dirname(path), name)
+                  for name in re.findall(INCLUDED, schema)]
+        for kind, name in re.findall(NAMED, schema):
             found[kind].add(name)
         for names in found.values():
-            names.update(CHOSEN.findall(schema))
+            names.update(re.findall(CHOSEN, schema))
     return {kind: frozenset(names) for kind, names in found.items()}
 
 

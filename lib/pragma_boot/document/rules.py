@@ -40,7 +40,7 @@ def _up_to(most: int, least: int = 0) -> Kind:
 OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
 ADDRESS = Kind(rf'({OCTET}\.){{3}}{OCTET}', 'an IPv4 address such as 10.1.1.1')
 NETMASK = Kind(ADDRESS.pattern, 'a netmask in full such as 255.255.0.0')
-NAME = Kind(names.PATTERN.pattern.replace(r'\Z', '$'), "a name of letters, digits, '-' and '.'")
+NAME = Kind(names.PATTERN.replace(r'\Z', '$'), "a name of letters, digits, '-' and '.'")
 WORD = '[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?'
 ENTRY = Kind(rf'(?=.{{1,63}}$){WORD}(\.{WORD})*', 'the name of an entry of the database')
 PATH = Kind('/[^\n]*', 'an absolute path')
@@ -51,7 +51,7 @@ MAC = Kind('([0-9a-f]{2}:){5}[0-9a-f]{2}', 'a MAC in small letters such as 52:54
 PARTITION = Kind(r'[1-9][0-9]{0,2}|/dev/[\w+.-]+/[\w+.-]+|btrfsvol:/dev/sda[0-9]+/[\w@+./-]+',
                  'the number of a partition, or a logical volume such as /dev/vg0/root')
 ANY = Kind('(?s:.*)', 'a text')
-USER = Kind(names.USER.pattern, 'the name of an ordinary user')
+USER = Kind(names.USER, 'the name of an ordinary user')
 ROLE = _words('frontend', 'compute')
 
 ATTRIBUTES: dict[str, dict[str, Kind]] = {
@@ -185,7 +185,7 @@ def _of_dns(dns: etree._Element) -> Fault | None:
         if not _is(ADDRESS, word):
             return line, f'<dns> has ip="{dns.get("ip")}": it must be {ADDRESS.words}'
     for key in ('search', 'domain'):
-        if not all(map(names.PATTERN.fullmatch, dns.get(key).split())):
+        if not all(map(names.is_name, dns.get(key).split())):
             return line, (f'<dns> has {key}="{dns.get(key)}": it must be domains with spaces '
                           "between them, of letters, digits, '-' and '.'")
     return None

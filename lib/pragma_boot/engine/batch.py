@@ -22,7 +22,7 @@ TOGETHER = 100
 AT_ONCE = 8
 """Domains destroyed at a time: most of the time is spent waiting until their QEMUs have exited."""
 
-UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} ')
+UUID = '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} '
 
 ABSENT = b'error: failed to get domain '
 
@@ -57,7 +57,7 @@ def statistics(virsh: Virsh, more: str) -> dict[str, dict[str, str]]:
         if line.startswith("Domain: '"):
             name = line[len("Domain: '"):-1]
             found[name] = {}
-        elif UUID.match(line):
+        elif re.match(UUID, line):
             uuid, _, name = line.partition(' ')
             found.setdefault(name.strip(), {})['uuid'] = uuid
         elif name and '=' in line:
@@ -69,7 +69,7 @@ def statistics(virsh: Virsh, more: str) -> dict[str, dict[str, str]]:
 def definitions(virsh: Virsh, domains: Sequence[str]) -> dict[str, bytes]:
     """The XML of each domain by its name, of those with names like ours; raises Failure."""
     found: dict[str, bytes] = {}
-    known = [name for name in domains if names.PATTERN.fullmatch(name)]
+    known = [name for name in domains if names.is_name(name)]
     for start in range(0, len(known), TOGETHER):
         some = known[start:start + TOGETHER]
         # A random separator, which no definition has.

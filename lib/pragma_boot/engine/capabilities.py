@@ -1,12 +1,23 @@
 """What a host's libvirt offers to domains, by its <domainCapabilities>."""
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from lxml import etree
 
 from ..document import firmware
 from ..system.failure import Failure
+
+SCHEMA = '/usr/share/libvirt/schemas/domaincaps.rng'
+"""What this machine's libvirt can say: to read that takes no time, and to ask takes 20 ms."""
+
+
+def knows(device: str) -> bool:
+    """Whether this machine's libvirt may say anything of a device."""
+    with contextlib.suppress(OSError), open(SCHEMA, encoding='utf-8') as file:
+        return f'"{device}"' in file.read()
+    return True
 
 
 def values(libvirt: Any, device: str, what: str) -> list[str]:

@@ -13,7 +13,7 @@ def path(folder: str, name: str) -> str:
     return os.path.join(folder, f'{name}.console.log')
 
 
-LINE = re.compile(rb'pragma_boot: (ready|failed|warning|hostkey) [^\s:]+:? *([^\r\n]*)\r*$', re.M)
+LINE = rb'(?m)pragma_boot: (ready|failed|warning|hostkey) [^\s:]+:? *([^\r\n]*)\r*$'
 """A line of the guest part: ``pragma_boot: WORD NAME`` and its text (images/guest/pragma-guest).
 
 The name is not compared: a guest that cannot read its document does not know its own.
@@ -88,7 +88,7 @@ def reports(data: bytes) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     # The expression has no '^': with its fixed beginning, the search is several times as fast.
-    for line in LINE.finditer(data):
+    for line in re.finditer(LINE, data):
         if line.start() and data[line.start() - 1] != NEWLINE:
             continue
         if line[1] in (b'ready', b'failed'):
@@ -98,7 +98,7 @@ def reports(data: bytes) -> dict[str, str]:
     return found
 
 
-CONTROL = re.compile(r'\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]')
+CONTROL = r'\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]'
 """Escape sequences and control characters, but for tabs and the ends of lines."""
 
 LONGEST = 120
@@ -114,7 +114,7 @@ def last_line(data: bytes) -> str:
 
 def _lines(data: bytes) -> list[str]:
     """The last lines of a console log that have text, as a terminal would show them."""
-    text = CONTROL.sub('', data[-8192:].decode(errors='replace')).replace('\r', '\n')
+    text = re.sub(CONTROL, '', data[-8192:].decode(errors='replace')).replace('\r', '\n')
     return [' '.join(line.split()) for line in text.split('\n') if line.strip()]
 
 

@@ -30,7 +30,7 @@ from .protocol import (
     Unsupported,
 )
 
-NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,62}')
+NAME = '[A-Za-z0-9][A-Za-z0-9_.-]{0,62}'
 """A driver's name: that of a folder in drivers_path. A document cannot name any other folder."""
 
 CALLS_AT_ONCE = 8
@@ -47,7 +47,7 @@ WITHOUT = {'status': 'the states of its nodes are not known',
 
 def path_of(settings: Settings, name: str) -> str:
     """The folder of a driver; raises Failure for what is not a driver's name."""
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise Failure(f'driver {name!r} is not the name of a folder in drivers_path')
     return os.path.join(settings.path_of('drivers_path'), name)
 

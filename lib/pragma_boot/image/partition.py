@@ -17,7 +17,7 @@ from ..system.failure import Failure
 INSPECTED = ('LVM2_member', 'btrfs')
 """Signatures of partitions in which the root file system is a volume, which libguestfs finds."""
 
-NAME = re.compile(rules.PARTITION.pattern, re.ASCII)
+NAME = f'(?a:{rules.PARTITION.pattern})'
 """The root partition in <partition> and <image partition=>: its number, or the volume as libguestfs
 names it."""
 
@@ -49,7 +49,7 @@ class Partition(NamedTuple):
 def of(image: etree._Element) -> Partition:
     """The root partition of a staged <image>; raises Failure for a name that is none."""
     name = image.get('partition', '1')
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise Failure(f"'{name}' is no partition of a staged image: run vc-stage again")
     return Partition(int(image.get('offset')), int(image.get('length')), image.get('filesystem'),
                      image.get('inject'), name)

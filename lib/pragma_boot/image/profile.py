@@ -25,7 +25,7 @@ FALLBACK = 'generic'
 SEED = 'cloud_init'
 """The profile of images whose nodes get their settings from seed disks: no edits, ever."""
 
-WORD = re.compile('[A-Za-z_][A-Za-z0-9_]*')
+WORD = '[A-Za-z_][A-Za-z0-9_]*'
 
 MAXIMUM_BYTES = 1 << 20
 """A larger file is not a configuration file, and is not edited."""
@@ -103,7 +103,7 @@ def _rule(words: Sequence[str]) -> Rule | None:
     if action == 'remove':
         right = not between
     else:
-        right = action == 'strip' and len(between) == 1 and bool(WORD.fullmatch(between[0]))
+        right = action == 'strip' and len(between) == 1 and bool(re.fullmatch(WORD, between[0]))
     if not right or not path.startswith('/') or not all(map(debugfs.is_name, names)):
         return None
     return Rule(action, ''.join(between), folder, pattern)

@@ -178,7 +178,7 @@ def _inspect(look: Look, entries: Sequence[Entry]) -> str:
     (device, look.root), = found.items()
     look.name = device.removeprefix('/dev/sda')
     look.filesystem = filesystems.get(device, 'unknown')
-    if not NAME.fullmatch(look.name):
+    if not re.fullmatch(NAME, look.name):
         raise Failure(f'{look.subject}: the name of its root file system {device!r} has characters '
                       'that are not supported: rename it')
     return _finding(look, 'libguestfs found it')

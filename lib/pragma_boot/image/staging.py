@@ -5,9 +5,8 @@ GNU Make decides what is staged already (lib/stage.mk), and makes several images
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from lxml import etree
 
@@ -16,19 +15,12 @@ from ..document import permit, tree
 from ..document.tree import image_file, text
 from ..system import files, log, process
 from ..system.failure import Failure
-from ..system.lock import on_folder
 from ..system.settings import Settings
 from . import bootable, meter, profile, source
 from .record import Author
+from .staged import MOVE_BACK, check, restore, users, using
 
 MAKEFILE = os.path.join(ROOT, 'lib', 'stage.mk')
-
-MOVE_BACK = ('move the temporary directory back, because disks and domains name each other by '
-             'their paths')
-"""The remedy where a cluster's files are in another folder than its document says."""
-
-REMAKE = 'remove it and run vc-stage again'
-
 
 def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> list[etree._Element]:
     """The <image> of each role that has to be staged; raises Failure.
@@ -38,7 +30,7 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
     is made again. A role whose nodes have disks keeps its image, whatever became of the source: the
     disks are overlays on it.
     """
-    roles = [role for role in roles if not (_users(root, role) and _is_unchanged(root, role))]
+    roles = [role for role in roles if not (users(root, role) and _is_unchanged(root, role))]
     if not roles:
         return []
     profiles = settings['profiles_path'] and settings.path_of('profiles_path')
@@ -74,32 +66,10 @@ def stage(root: etree._Element, roles: Iterable[str], settings: Settings) -> lis
     return images
 
 
-def folder_of(settings: Settings) -> str:
-    """The folder of staged images."""
-    return os.path.join(settings.temporary_directory, 'images')
-
-
-@contextlib.contextmanager
-def using(settings: Settings) -> Iterator[str]:
-    """The folder of staged images, from which nothing is removed (cluster.prune) meanwhile."""
-    folder = folder_of(settings)
-    os.makedirs(folder, exist_ok=True)
-    with on_folder(folder, fcntl.LOCK_SH):
-        yield folder
-
-
-def restage(root: etree._Element, settings: Settings) -> None:
-    """Stage again those images of a document that were removed meanwhile; raises Failure."""
-    missing = [image.get('role') for image in root.iterfind('image')
-               if not os.path.exists(image.get('path'))]
-    for image in stage(root, missing, settings) if missing else ():
+def restage(root: etree._Element, roles: Iterable[str], settings: Settings) -> None:
+    """Stage the images of roles again, and put them into the document; raises Failure."""
+    for image in stage(root, roles, settings):
         tree.replace(root, f"image[@role='{image.get('role')}']", image)
-
-
-def _users(root: etree._Element, role: str) -> list[str]:
-    """The names of a role's nodes that have disks."""
-    return [node.get('name') for node in root.iterfind('cluster/node')
-            if node.get('role') == role and node.find('disk') is not None]
 
 
 def _is_unchanged(root: etree._Element, role: str) -> bool:
@@ -113,18 +83,14 @@ def _is_unchanged(root: etree._Element, role: str) -> bool:
 def _require_same(root: etree._Element, image: etree._Element) -> None:
     """Raise Failure where a new image would take the place of one that disks are overlays on."""
     role = image.get('role')
-    old, users = root.find(f"image[@role='{role}']"), _users(root, role)
-    if not users or old is None or old.get('path') == image.get('path'):
+    old, found = root.find(f"image[@role='{role}']"), users(root, role)
+    if not found or old is None or old.get('path') == image.get('path'):
         return
     if os.path.basename(old.get('path')) == os.path.basename(image.get('path')):
         raise Failure(f"staged image '{old.get('path')}' of the {role} is missing, and would be "
                       f"'{image.get('path')}' now: {MOVE_BACK}")
     raise Failure(f"staged image '{old.get('path')}' of the {role} is missing or changed, and "
-                  f"'{image.get('source')}' is another image now: {_restore(users)}")
-
-
-def _restore(users: list[str]) -> str:
-    return f"the disks of {', '.join(users)} need the old one; restore it, or remove the cluster"
+                  f"'{image.get('source')}' is another image now: {restore(found)}")
 
 
 def _report_changes(image: etree._Element, chosen: str) -> None:
@@ -155,28 +121,6 @@ def _is_whole(folder: str, key: str) -> bool:
         check(_read(folder, key))
         return True
     return False
-
-
-def require(root: etree._Element, role: str) -> None:
-    """Raise Failure unless the raw file of a role's <image> is there as it was made."""
-    users = _users(root, role)
-    check(tree.image(root, role), _restore(users) if users else REMAKE)
-
-
-def check(image: etree._Element, remedy: str = REMAKE) -> None:
-    """Raise Failure unless the raw file of an <image> is there as it was made.
-
-    Its time of modification is its source's (record.make). So a file that was made again passes,
-    and a file that was put in its place does not: ``remedy`` is for the user then.
-    """
-    path = image.get('path')
-    try:
-        found = os.stat(path)
-    except OSError:
-        raise Failure(f"staged image '{path}' is missing: run vc-stage again") from None
-    same = image.get('modified') in (None, str(found.st_mtime_ns))
-    if not same or found.st_size != int(image.get('size')) or found.st_mode & 0o222:
-        raise Failure(f"staged image '{path}' was changed after it was made: {remedy}")
 
 
 def _make(folder: str, jobs: int, sizes: Mapping[str, int], environment: Mapping[str, str]) -> None:

@@ -26,7 +26,7 @@ IDENTITY, REST, KEYS, LOGS, SWAP = 'identity', 'rest', 'keys', 'logs', 'swap'
 """Kinds of traces: vc-check warns of IDENTITY, --keep-keys keeps KEYS, --keep-logs keeps LOGS. Of a
 file of SWAP only what is behind its header is a trace."""
 
-PATTERN = re.compile(r'(/(?!\.\.?(/|\Z))[A-Za-z0-9_.:+@~*-]+)+(/\*\*)?')
+PATTERN = r'(/(?!\.\.?(/|\Z))[A-Za-z0-9_.:+@~*-]+)+(/\*\*)?'
 """Of paths: '*' stands for any characters of a name, '/**' at the end for all files below."""
 
 
@@ -155,7 +155,7 @@ def own(tree: Tree, volume: Confined, subject: str) -> list[Trace]:
                                debugfs.Entry(file.mode, 0, 0, file.size), subject)
         for count, line in enumerate(text.decode(errors='replace').splitlines(), 1):
             pattern, _, reason = (part.strip() for part in line.partition('#'))
-            if pattern and not PATTERN.fullmatch(pattern):
+            if pattern and not re.fullmatch(PATTERN, pattern):
                 raise Failure(f"{where} line {count} is not an absolute path: {pattern!r}")
             if pattern:
                 traces.append(Trace(pattern, reason or 'the image names it'))

@@ -23,7 +23,7 @@ JOURNAL_HEADER = 1024
 SWAP_HEADER = 4096
 """Bytes of a swap file or partition without the memory that was swapped out (mkswap(8))."""
 
-EXTENT = re.compile(r'\((\d+)(?:-(\d+))?(\[u\])?\):(\d+)(?:-\d+)?')
+EXTENT = r'\((\d+)(?:-(\d+))?(\[u\])?\):(\d+)(?:-\d+)?'
 """Blocks of a file as debugfs prints them: first and last in the file, whether they are unwritten,
 and the first on the disk. Blocks that list others have words in the place of numbers."""
 
@@ -101,7 +101,7 @@ def _of_inode(number: int, text: str, block: int, swap: bool) -> Iterator[Range]
         valid = min(int(size[1]), SWAP_HEADER) if swap else int(size[1])
     else:
         valid = None
-    for first, last, unwritten, start in EXTENT.findall(blocks):
+    for first, last, unwritten, start in re.findall(EXTENT, blocks):
         length = (int(last or first) - int(first) + 1) * block
         used = length
         if unwritten:

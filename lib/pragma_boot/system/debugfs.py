@@ -18,10 +18,10 @@ from .scratch import Secret, require, save, verify
 if TYPE_CHECKING:
     import subprocess
 
-BANNER = re.compile(r'debugfs \d[\w.]* \(|Allocated inode: \d+$')
+BANNER = r'debugfs \d[\w.]* \(|Allocated inode: \d+$'
 """All that debugfs prints on stderr where every command succeeds; it exits 0 where one fails."""
 
-NAME = re.compile(r'[A-Za-z0-9_.+@][A-Za-z0-9_.:+@-]*')
+NAME = r'[A-Za-z0-9_.+@][A-Za-z0-9_.:+@-]*'
 """The file names of an image that debugfs reads as one word of a command."""
 
 LABEL = 'security.selinux'
@@ -43,7 +43,7 @@ Listing = dict[str, dict[str, Entry]]
 
 def is_name(name: str) -> bool:
     """Whether ``name`` can be a word of a command and does not lead to another folder."""
-    return bool(NAME.fullmatch(name)) and name not in ('.', '..')
+    return bool(re.fullmatch(NAME, name)) and name not in ('.', '..')
 
 
 def listing(volume: Confined, folders: Sequence[str], subject: str) -> Listing:
@@ -206,7 +206,7 @@ def run(volume: Confined, commands: Iterable[str], subject: str, write: bool = F
 def _require_success(done: subprocess.CompletedProcess[bytes], subject: str) -> None:
     """Raise Failure unless every command of a finished debugfs succeeded."""
     complaints = [line for line in done.stderr.decode(errors='replace').splitlines()
-                  if line.strip() and not BANNER.match(line)]
+                  if line.strip() and not re.match(BANNER, line)]
     if complaints or done.returncode:
         raise Failure(f'{subject}: debugfs: '
                       f'{complaints[0] if complaints else process.last_line(done)}')

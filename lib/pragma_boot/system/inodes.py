@@ -18,7 +18,7 @@ from .failure import Failure
 ROOT = 2
 """The inode of the root folder."""
 
-ENTRY = re.compile(r'^/(\d+)/(\d+)/\d+/\d+/([^/]+)/(\d*)/$', re.M)
+ENTRY = r'(?m)^/(\d+)/(\d+)/\d+/\d+/([^/]+)/(\d*)/$'
 """An entry as ``ls -p`` prints it: inode, mode, user, group, name, size. No name has a '/'."""
 
 BATCH = 20000
@@ -99,7 +99,7 @@ class Tree:
         for inode, part in zip(missing, answers, strict=True):
             self._folders[inode] = [
                 Found(name, int(number), int(mode, 8), int(size or 0))
-                for number, mode, name, size in ENTRY.findall(part)
+                for number, mode, name, size in re.findall(ENTRY, part)
                 if name not in ('.', '..') and int(number)]
 
 

@@ -1,10 +1,13 @@
-"""Names and numbers as users write them: one pattern each."""
+"""Names and numbers as users write them: one pattern each.
+
+A pattern is a text that re compiles at its first use: to compile all would delay each filter.
+"""
 import re
 
 from .failure import Failure, Usage
 
 LABEL = '[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
-PATTERN = re.compile(rf'(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*')
+PATTERN = rf'(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*'
 """Names of clusters, nodes, domains and database entries: labels of at most 63 characters with dots
 between them, at most 253 characters in all (RFC 1123, 2.1).
 
@@ -12,13 +15,23 @@ The guest part has the same rule, and so has the schema of documents. Such a nam
 path and in a shell.
 """
 
-OF_NODES = re.compile(r'(compute-[0-9]+|localhost)(\..*)?', re.IGNORECASE | re.ASCII)
+OF_NODES = r'(?ai)(compute-[0-9]+|localhost)(\..*)?'
 """Names that no frontend can have: its short name would be another node's in /etc/hosts."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a text matches PATTERN."""
+    return bool(re.fullmatch(PATTERN, text))
+
+
+def is_of_nodes(name: str) -> bool:
+    """Whether a name is one of OF_NODES."""
+    return bool(re.fullmatch(OF_NODES, name))
 
 
 def checked(name: str, what: str) -> str:
     """``name`` itself, which is the name of ``what``; raises Failure unless it matches PATTERN."""
-    if not PATTERN.fullmatch(name):
+    if not is_name(name):
         raise Failure(f"{what} {name!r} is not a name: letters, digits, '-' and '.', with a letter "
                       "or digit at both ends and on both sides of each '.', at most 63 characters "
                       "from '.' to '.' and 253 in all")
@@ -27,13 +40,13 @@ def checked(name: str, what: str) -> str:
 
 def checked_cluster(name: str, what: str) -> str:
     """``name`` itself, a new cluster's; raises Failure for what no cluster can be called."""
-    if OF_NODES.fullmatch(checked(name, what)):
+    if is_of_nodes(checked(name, what)):
         raise Failure(f"{what} {name!r} cannot be the name of a cluster: its frontend would be "
                       f"called '{name.split('.')[0]}', which is reserved")
     return name
 
 
-USER = re.compile('[a-z_][a-z0-9_-]{0,31}')
+USER = '[a-z_][a-z0-9_-]{0,31}'
 """Names that useradd(8) takes. The guest part of HPC images has the same rule."""
 
 _SYSTEM_USERS = """
@@ -49,13 +62,13 @@ SYSTEM_USERS = frozenset(_SYSTEM_USERS.split())
 
 def is_user(name: str) -> bool:
     """Whether an ordinary user of a cluster can have this name."""
-    return bool(USER.fullmatch(name)) and name not in SYSTEM_USERS and (
+    return bool(re.fullmatch(USER, name)) and name not in SYSTEM_USERS and (
         not name.startswith(('_', 'systemd-')))
 
 
 def checked_user(name: str, what: str) -> str:
     """``name`` itself, which an ordinary user can have; raises Usage."""
-    if not USER.fullmatch(name):
+    if not re.fullmatch(USER, name):
         raise Usage(f"{what} must be the name of a user: at most 32 small letters, digits, '-' and "
                     f"'_', of which the first is a letter or '_', not '{name}'")
     if not is_user(name):

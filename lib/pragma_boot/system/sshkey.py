@@ -13,7 +13,7 @@ DEFAULT = '/root/.ssh/id_rsa.pub'
 
 MAXIMUM_BYTES = 64 << 10
 
-CONTROL = re.compile('[\0-\x08\x0a-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
+CONTROL = '[\0-\x08\x0a-\x1f\x7f\ud800-\udfff\ufffe\uffff]'
 """What a line of sshd's or a document in XML cannot hold."""
 
 
@@ -53,7 +53,7 @@ def read_public(path: str) -> str:
     return '\n'.join(keys.values())
 
 
-KEY = re.compile(r'(?:^|[ \t])(?:ssh|ecdsa|sk)-[^ \t]+[ \t]+AAAA[^ \t]+[ \t]+(.*)')
+KEY = r'(?:^|[ \t])(?:ssh|ecdsa|sk)-[^ \t]+[ \t]+AAAA[^ \t]+[ \t]+(.*)'
 """A line of authorized_keys that has a comment."""
 
 
@@ -63,7 +63,7 @@ def owner(keys: str) -> str:
     ssh-keygen(1) writes such a comment into each new key.
     """
     for line in keys.split('\n'):
-        comment = KEY.search(line)
+        comment = re.search(KEY, line)
         name, at, _ = comment[1].partition('@') if comment else ('', '', '')
         if at and names.is_user(name):
             return name
@@ -83,7 +83,7 @@ def _text(line: bytes, path: str) -> str:
         text = line.decode()
     except UnicodeDecodeError:
         text = line.decode('latin-1')
-    if CONTROL.search(text):
+    if re.search(CONTROL, text):
         raise Failure(f"'{path}' is not a public key: it has control characters in it")
     return text
 

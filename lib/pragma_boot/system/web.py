@@ -25,7 +25,7 @@ REDIRECTS = 5
 ANNOUNCED = 'X-Pragma-Announced'
 """The header that has the server's Content-Length, by which nothing is cut off."""
 
-LOOPBACK = re.compile(r'localhost|127(\.[0-9]{1,3}){3}|::1')
+LOOPBACK = r'localhost|127(\.[0-9]{1,3}){3}|::1'
 
 
 class Broken(Failure):
@@ -115,8 +115,8 @@ class Web:
             raise Failure(f'{source} is no URL of a server')
         if parts.username is not None or parts.fragment or (parts.query and not before):
             raise Failure(f"{source} must have no user name, '?' or '#'")
-        near = not before or LOOPBACK.fullmatch(urlsplit(before).hostname or '')
-        if not secure and not self._insecure and not (near and LOOPBACK.fullmatch(host)):
+        near = not before or re.fullmatch(LOOPBACK, urlsplit(before).hostname or '')
+        if not secure and not self._insecure and not (near and re.fullmatch(LOOPBACK, host)):
             raise Failure(f'{source} is not encrypted: use https://, or set database_http = yes '
                           'in site_conf.conf')
 
