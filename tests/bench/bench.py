@@ -3,7 +3,7 @@
 
 Usage:
   bench.py [--rounds N] [--slow-rounds N] [--row NAME]... [--output DIR]
-  bench.py --list
+  bench.py --list [--output DIR]
   bench.py (-h | --help)
 
 Runs the ways of each row in turn, round after round, in this one run, and

@@ -498,4 +498,6 @@ ROWS = [
         lambda site: ganeti.ways(site, Way), ganeti.goals),
     Row('hpc', f'a frontend and {hpc.COMPUTES} compute nodes of the HPC image, image staged',
         lambda site: hpc.ways(site, Way, shell), hpc.goals, hpc.FIRST_JOB),
+    Row('grow', f'one node joins a cluster of {hpc.COMPUTES} compute nodes of the HPC image',
+        lambda site: hpc.growing_ways(site, Way), hpc.growing_goals, hpc.ONE_MORE),
 ]
