@@ -84,6 +84,7 @@ uninstall: ## [PREFIX=/usr/local] [DESTDIR=]: remove the tools
 ## The demo: a frontend and two compute nodes on this machine
 
 demo_key := $(pragma)/.demo/id_ed25519
+demo_config := $(pragma)/.demo/ssh_config
 
 .PHONY: demo
 demo: setup $(pragma)/images/debian/debian.img.gz $(demo_key) ## build the demo image, boot the demo cluster, wait
@@ -129,8 +130,9 @@ demo-hpc: setup $(pragma)/images/hpc/hpc.img.gz $(demo_key) ## boot an HPC clust
 	fi; \
 	$(bin)/vc-status demo-hpc; echo; \
 	$(pragma)/examples/mpi-job demo-hpc demo '$(demo_key)'
-	$(Q)echo; echo "Log in as the user, and as root:"; \
-	echo "  ssh -F <($(bin)/vc-status -i $(demo_key) --ssh-config demo-hpc) -l demo frontend.demo-hpc"; \
+	$(Q)$(bin)/vc-status -i '$(demo_key)' --ssh-config demo-hpc >'$(demo_config)'; \
+	echo; echo "Log in as the user, and as root:"; \
+	echo "  ssh -F $(demo_config) -l demo frontend.demo-hpc"; \
 	echo "  $(bin)/vc-ssh -i $(demo_key) demo-hpc"; \
 	echo "Remove the cluster:"; echo "  make demo-hpc-clean"
 

@@ -9,7 +9,7 @@ import pytest
 from lab import ROOT
 from pragma_boot.engine import registry
 
-LAYERS = ('cli', 'cluster', 'engine', 'image', 'document', 'system')
+LAYERS = ('cli', 'cluster', 'database', 'engine', 'image', 'document', 'system')
 """The packages of lib/pragma_boot from top to bottom."""
 
 LIB = ROOT / 'lib' / 'pragma_boot'

@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from ..database import newentry, vcdb
 from ..document import tree, vcin
 from ..engine.registry import Engines
 from ..image import clean, flatten, formats, pack, staged
 from ..system import files, lock, terminal
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import database, newentry
 from .ledger import Ledger
 from .shutdown import shutdown
 from .states import View
@@ -57,7 +57,7 @@ def capture(name: str, wish: Wish, base_path: str, settings: Settings,
 
     Nodes that run are shut down, or destroyed after ``shutdown_seconds``; None refuses them.
     """
-    entry = database.checked(wish.entry)
+    entry = vcdb.checked(wish.entry)
     base = newentry.folder_of(base_path)
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
     root = ledger.known(name)

@@ -18,7 +18,7 @@ from ..image.inspection import Found
 from ..system import lock, process
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import database, newentry
+from . import newentry, vcdb
 from .newentry import VC_IN
 
 SUFFIX = r'(?i)(\.(qcow2|img|raw|gz|xz|zst|bz2))*$'
@@ -51,7 +51,7 @@ class Done(NamedTuple):
 
 def make(image: str, base_path: str, wish: Wish, settings: Settings) -> Done:
     """Make an entry of ``image``, unless there is one of it already; raises Failure."""
-    name = database.checked(wish.name or _name_of(image))
+    name = vcdb.checked(wish.name or _name_of(image))
     base = newentry.folder_of(base_path)
     source.open_file(image).close()
     if done := _existing(image, base, name):
@@ -76,7 +76,7 @@ def _name_of(image: str) -> str:
     """The name of an entry from the name of an image's file; raises Failure."""
     stem = re.sub(SUFFIX, '', os.path.basename(image))
     name = re.sub(r'[.-]*\.[.-]*', '.', re.sub('[^A-Za-z0-9._-]+', '-', stem)).strip('.-')
-    if not database.is_name(name):
+    if not vcdb.is_name(name):
         raise Failure(f"'{stem}' is no name for an entry: choose one with --name")
     return name
 

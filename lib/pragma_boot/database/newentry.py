@@ -13,14 +13,14 @@ from ..document import tree, vcin
 from ..system import files, log
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import database
+from . import vcdb
 
 VC_IN = 'vc-in.xml'
 
 
 def folder_of(base_path: str) -> str:
     """The absolute path of the folder of the database; raises Failure where there is none."""
-    base = os.path.abspath(database.folder(base_path))
+    base = os.path.abspath(vcdb.folder(base_path))
     if not os.path.isdir(base):
         raise Failure(f"there is no folder '{base}' for the image database: make it, or name "
                       'another with --base_path')
@@ -29,9 +29,9 @@ def folder_of(base_path: str) -> str:
 
 def existing(base: str, name: str) -> str | None:
     """The vc-in.xml of the entry ``name``, None where the database has no such entry."""
-    if not os.path.exists(os.path.join(base, database.FILE)):
+    if not os.path.exists(os.path.join(base, vcdb.FILE)):
         return None
-    return database.entries(base, log.detail).get(name)
+    return vcdb.entries(base, log.detail).get(name)
 
 
 def finish(draft: str, folder: str, root: etree._Element, settings: Settings) -> None:
@@ -46,7 +46,7 @@ def finish(draft: str, folder: str, root: etree._Element, settings: Settings) ->
 def add(base: str, name: str) -> None:
     """Add the line of an entry; where that fails, its folder is removed. Under the lock."""
     try:
-        database.add(base, name, os.path.join(name, VC_IN))
+        vcdb.add(base, name, os.path.join(name, VC_IN))
     except BaseException:
         shutil.rmtree(os.path.join(base, name))
         raise

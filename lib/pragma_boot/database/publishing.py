@@ -10,7 +10,7 @@ from ..document import tree, vcin
 from ..system import files, lock, openpgp
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import database, sums
+from . import sums, vcdb
 
 NAME = 'SHA256SUMS'
 
@@ -20,7 +20,7 @@ def publish(base_path: str, key: str | None, settings: Settings) -> int:
 
     All entries are checked first: raises Failure, and writes nothing, where one cannot be used.
     """
-    base = os.path.abspath(database.folder(base_path))
+    base = os.path.abspath(vcdb.folder(base_path))
     path = os.path.join(base, NAME)
     signatures = [path + suffix for suffix in sums.SIGNATURES if os.path.exists(path + suffix)]
     if signatures and not key:
@@ -60,8 +60,8 @@ def _files(base: str, settings: Settings) -> Iterator[str]:
     """The paths of vcdb.txt, and of the vc-in.xml and images of each entry; raises Failure."""
     def refuse(message: object) -> None:
         raise Failure(message)
-    yield database.FILE
-    for name, path in database.entries(base, refuse).items():
+    yield vcdb.FILE
+    for name, path in vcdb.entries(base, refuse).items():
         try:
             relative = sums.checked(os.path.relpath(path, base), 'vc-in.xml')
             yield relative
@@ -71,4 +71,4 @@ def _files(base: str, settings: Settings) -> Iterator[str]:
                 yield sums.checked(posixpath.relpath(image, base), 'image')
         except Failure as failure:
             raise Failure(f"entry '{name}' cannot be published: {failure}: mend it, or remove its "
-                          f"line from '{os.path.join(base, database.FILE)}'") from None
+                          f"line from '{os.path.join(base, vcdb.FILE)}'") from None

@@ -11,7 +11,7 @@ from ..system.failure import Failure
 from ..system.settings import Settings
 from ..system.transfer import Watch
 from ..system.web import Missing, Web
-from . import database, sums
+from . import sums, vcdb
 from .sums import Digest
 
 MAXIMUM = 16 << 20
@@ -55,13 +55,13 @@ class Remote:
 
         Bad lines are named on stderr, and skipped.
         """
-        wanted = self.digest(database.FILE)
-        content = transfer.small(self._web, self.at(database.FILE), MAXIMUM)
+        wanted = self.digest(vcdb.FILE)
+        content = transfer.small(self._web, self.at(vcdb.FILE), MAXIMUM)
         import hashlib
         if hashlib.new(wanted.algorithm, content).hexdigest() != wanted.hex:
-            raise Failure(f"{self._other(database.FILE)}; if it was published just now, try again")
+            raise Failure(f"{self._other(vcdb.FILE)}; if it was published just now, try again")
         found = {}
-        for name, path in database.parse(content, self.at(database.FILE), log.warn).items():
+        for name, path in vcdb.parse(content, self.at(vcdb.FILE), log.warn).items():
             try:
                 relative = sums.checked(path, 'vc-in.xml')
                 self.digest(relative)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..system import files, lock, log
 from ..system.failure import Failure
-from . import database, sums
+from . import sums, vcdb
 from .fetching import CHANGED, FETCHED, KEPT, Site
 
 
@@ -49,7 +49,7 @@ def run(site: Site, patterns: Sequence[str], update: bool) -> Result:
 def _alone(folder: str) -> Iterator[None]:
     """Hold the lock of a mirror; raises Failure where another process holds it."""
     path = os.path.join(folder, '.mirror.lock')
-    if os.path.exists(os.path.join(folder, database.FILE)) and not os.path.exists(path):
+    if os.path.exists(os.path.join(folder, vcdb.FILE)) and not os.path.exists(path):
         raise Failure(f"'{folder}' is an image database, but not a mirror: choose another folder")
     os.makedirs(folder, exist_ok=True)
     try:
@@ -63,12 +63,12 @@ def _write(site: Site) -> None:
     """Write vcdb.txt and the digests of all entries that are here, unless they are so already."""
     lines, digests = [], {}
     for name in sorted(os.listdir(site.folder)):
-        entry = site.entry(name) if database.is_name(name) else None
+        entry = site.entry(name) if vcdb.is_name(name) else None
         if entry:
             lines.append(f'{name},{name}/{entry.vc_in}\n')
             digests.update({f'{name}/{path}': digest for path, digest in entry.digests.items()})
     content = ''.join(lines).encode()
-    path = os.path.join(site.folder, database.FILE)
+    path = os.path.join(site.folder, vcdb.FILE)
     if _read(path) != content:
         files.write(path, content)
     used = {digest.algorithm for digest in digests.values()} or {'sha256'}
@@ -80,7 +80,7 @@ def _write(site: Site) -> None:
         if algorithm not in used:
             files.remove(path)
             continue
-        digests[database.FILE] = sums.of_file(os.path.join(site.folder, database.FILE), algorithm)
+        digests[vcdb.FILE] = sums.of_file(os.path.join(site.folder, vcdb.FILE), algorithm)
         if _read(path) != sums.text(digests):
             files.write(path, sums.text(digests))
 

@@ -19,7 +19,7 @@ from ..system import files, lock, log, transfer
 from ..system.failure import Failure
 from ..system.settings import Settings
 from ..system.web import Broken
-from . import database, sums
+from . import sums, vcdb
 from .remote import Remote
 from .sums import Digest
 
@@ -58,7 +58,7 @@ class Site:
 
     def entry(self, name: str) -> Entry | None:
         """The entry that is here, None where it is not; raises Failure for a damaged record."""
-        path = os.path.join(self.folder, name, database.RECORD)
+        path = os.path.join(self.folder, name, vcdb.RECORD)
         try:
             with open(path, 'rb') as record:
                 root = tree.parse(record.read(), f"'{path}'")
@@ -70,10 +70,10 @@ class Site:
 
     def fetch(self, name: str, update: bool = False) -> str:
         """Fetch an entry unless it is here: FETCHED, CHANGED, HERE or KEPT; raises Failure."""
-        if database.checked(name) in (database.FILE, *sums.FILES):
+        if vcdb.checked(name) in (vcdb.FILE, *sums.FILES):
             raise Failure(f"entry '{name}' has the name of a file of a database")
         try:
-            relative = database.chosen(self.remote.entries, self.remote.url, name)
+            relative = vcdb.chosen(self.remote.entries, self.remote.url, name)
         except Broken as broken:
             return self._do_without(name, broken, update)
         begun = os.path.exists(self._new(name))
@@ -217,7 +217,7 @@ class Site:
         for path, digest in sorted(entry.digests.items()):
             tree.put(root, etree.Element('file', path=path, algorithm=digest.algorithm,
                                          digest=digest.hex))
-        files.write(os.path.join(folder, database.RECORD), tree.serialize(root))
+        files.write(os.path.join(folder, vcdb.RECORD), tree.serialize(root))
 
 
 def _clear(new: str, wanted: set[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import database
+from . import vcdb
 
 if TYPE_CHECKING:
     from .fetching import Site
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def site(base_path: str, settings: Settings, folder: str | None = None) -> Site:
     """What was, or will be, fetched of a database on a web server; raises Failure for a folder."""
-    if not database.is_remote(base_path):
+    if not vcdb.is_remote(base_path):
         raise Failure(f"image database '{base_path}' is a folder: there is nothing to fetch")
     from . import fetching, remote
     return fetching.Site(remote.Remote(base_path, settings), settings, folder)
@@ -28,8 +28,8 @@ def local(base_path: str, name: str, settings: Settings, update: bool = False) -
     An entry that was changed on the server since is not taken without ``update``: this is said,
     and the path is that of the one that is here.
     """
-    if not database.is_remote(base_path):
-        return database.entry(base_path, name)
+    if not vcdb.is_remote(base_path):
+        return vcdb.entry(base_path, name)
     here = site(base_path, settings)
     here.fetch(name, update)
     return here.path(name)
@@ -37,10 +37,10 @@ def local(base_path: str, name: str, settings: Settings, update: bool = False) -
 
 def fetched(base_path: str, name: str, settings: Settings) -> str:
     """The path of the vc-in.xml of an entry that is here; raises Failure. No server is asked."""
-    if not database.is_remote(base_path):
-        return database.entry(base_path, name)
+    if not vcdb.is_remote(base_path):
+        return vcdb.entry(base_path, name)
     here = site(base_path, settings)
-    if not here.entry(database.checked(name)):
+    if not here.entry(vcdb.checked(name)):
         raise Failure(f"entry '{name}' of '{base_path}' is not fetched: run 'vc-fetch {name}'")
     return here.path(name)
 
