@@ -67,6 +67,8 @@ def test_a_new_cluster_needs_a_number_of_cpus(site):
     (('--num-cpus', '2', '--memory', '4g'), "not '4g'"),
     (('--num-cpus', '2', '--memory', '2000T'), 'of at most 1024T'),
     (('--num-cpus', '2', '--frontend-memory', '-1M'), 'of at most 1024T'),
+    (('--nodes', ''), 'kinds of nodes'), (('--num-cpus', '2', '--memory', ''), "not ''"),
+    (('--num-cpus', '2', '--frontend-cpus', ''), 'from 0 to 9999'),
     (('--num-cpus', '2', '--frontend-cpus', '0'), '--frontend-cpus must be at least 1'),
     (('--num-cpus', '2', '--frontend-cpus', '10000'), 'from 0 to 9999')])
 def test_refuses(site, arguments, reason):

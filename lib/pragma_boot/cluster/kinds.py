@@ -1,22 +1,14 @@
-"""Kinds of nodes: the CPUs and memory that a user asks for in the place of the vc-in.xml's.
-
-pragma_boot passes them on to vc-allocate, which the driver calls by position, through the
-environment.
-"""
-import os
+"""Kinds of nodes: the CPUs and memory that a user asks for in the place of the vc-in.xml's."""
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..document.hardware import MAXIMUM_MEMORY
 from ..document.rules import MOST_CPUS
 from ..system import names
 from ..system.failure import Usage
-
-NODES, MEMORY, CPUS, SIZE = '--nodes', '--memory', '--frontend-cpus', '--frontend-memory'
-VARIABLES = {NODES: 'PRAGMA_NODES', MEMORY: 'PRAGMA_MEMORY', CPUS: 'PRAGMA_FRONTEND_CPUS',
-             SIZE: 'PRAGMA_FRONTEND_MEMORY'}
-"""The options of pragma_boot and vc-allocate, and the variable of each."""
+from .handover import CPUS, MEMORY, NODES, SIZE, Options
+from .handover import given as handed
 
 MOST_IN_ALL = 1_000_000
 MOST_NODES = 65_536
@@ -48,26 +40,23 @@ class Wanted(NamedTuple):
     frontend: Size = Size()
 
 
-def given(options: Mapping[str, str | None], total: str) -> bool:
+def given(options: Options, total: str) -> bool:
     """Whether the options of a tool, or the environment, ask for a number of CPUs at all."""
-    return (options[total] is not None or options[NODES] is not None
-            or bool(os.environ.get(VARIABLES[NODES])))
+    return options[total] is not None or handed(options, NODES) is not None
 
 
-def asked(options: Mapping[str, str | None], total: str) -> Wanted:
+def asked(options: Options, total: str) -> Wanted:
     """What the options of a tool, or otherwise the environment, ask for; raises Usage.
 
     ``total`` is the option for the number of all CPUs.
     """
-    words = {option: (option, word) for option in VARIABLES if (word := options[option])}
-    for option, variable in VARIABLES.items():
-        if word := os.environ.get(variable):
-            words.setdefault(option, (variable, word))
+    words = {option: found for option in (NODES, MEMORY, CPUS, SIZE)
+             if (found := handed(options, option))}
     number = options[total]
     num_cpus = names.number(number, total, MOST_IN_ALL) if number is not None else 0
     nodes = _nodes(*words[NODES]) if NODES in words else ()
     if nodes:
-        source, in_all = words[NODES][0], sum(node.cpus for node in nodes)
+        source, in_all = words[NODES].source, sum(node.cpus for node in nodes)
         if num_cpus and source == NODES:
             raise Usage(f'{NODES} tells the CPUs of each node: leave {total} out')
         if num_cpus not in (0, in_all):
@@ -79,13 +68,6 @@ def asked(options: Mapping[str, str | None], total: str) -> Wanted:
                   _memory(*words[MEMORY]) if MEMORY in words else 0,
                   Size(cpus(*words[CPUS]) if CPUS in words else 0,
                        _memory(*words[SIZE]) if SIZE in words else 0))
-
-
-def announce(options: Mapping[str, str | None]) -> None:
-    """Put the options into the environment, for the tools that a driver calls."""
-    for option, variable in VARIABLES.items():
-        if word := options[option]:
-            os.environ[variable] = word
 
 
 def ignored(wanted: Wanted, frontend: Size, nodes: Sequence[Size]) -> list[str]:
