@@ -158,7 +158,7 @@ class Libvirt:
     @functools.cached_property
     def _has_passt(self) -> bool:
         """Whether guests in user mode can be kept from this machine's loopback interface."""
-        return (session.runs_our_passt(self.uri) and capabilities.knows('interface')
+        return (capabilities.knows('interface') and session.runs_our_passt(self.uri)
                 and 'passt' in capabilities.values(self, 'interface', 'backendType'))
 
     def plan(self, root: etree._Element, folder: str, storages: dict[str, Storage],
