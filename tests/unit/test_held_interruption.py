@@ -2,6 +2,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -74,6 +75,23 @@ def test_a_child_that_interrupts_us_is_ended(tmp_path, run):
             run(['sh', '-c', f'echo $$ >{pid}; kill -INT $PPID; exec sleep 600'], 'x')
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid.read_text()), 0)
+
+
+def test_a_signal_that_a_thread_gets_ends_the_programs(tmp_path):
+    """The kernel chooses a thread where the main one starts another at this moment."""
+    def work(number):
+        if number == 3:
+            time.sleep(0.2)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        executable.run(['sh', '-c', f'echo $$ >{tmp_path}/{number}; exec sleep 600'], 'x')
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        workers.each(work, range(4), 4)
+    assert time.monotonic() - begin < 300
+    for file in tmp_path.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
 
 
 def test_programs_that_threads_run_are_ended(tmp_path):

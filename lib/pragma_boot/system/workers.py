@@ -2,8 +2,14 @@
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from . import interruption
+
 Item = TypeVar('Item')
 Result = TypeVar('Result')
+
+SIGNAL_SECONDS = 1
+"""The time until a signal is noticed that the kernel gave to a thread: it does not wake the main
+thread, which alone runs Python's handlers."""
 
 
 def each(work: Callable[[Item], Result], items: Iterable[Item], maximum: int) -> list[Result]:
@@ -14,10 +20,19 @@ def each(work: Callable[[Item], Result], items: Iterable[Item], maximum: int) ->
     items = list(items)
     if min(maximum, len(items)) < 2:
         return [work(item) for item in items]
-    from concurrent.futures import ThreadPoolExecutor
-    with ThreadPoolExecutor(min(maximum, len(items))) as pool:
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+    with interruption.held() as release, ThreadPoolExecutor(min(maximum, len(items))) as pool:
+        # An interruption here would leave a thread that the pool does not know.
+        futures = [pool.submit(work, item) for item in items]
         try:
-            return list(pool.map(work, items))
+            release()
+            left = set(futures)
+            while left:
+                done, left = wait(left, SIGNAL_SECONDS, FIRST_EXCEPTION)
+                if any(one.exception() for one in done if not one.cancelled()):
+                    for one in left:
+                        one.cancel()
+            return [one.result() for one in futures]
         except KeyboardInterrupt:
             # The threads wait for programs, and we for the threads.
             from . import executable
