@@ -31,10 +31,10 @@ UEFI_PACKAGES := vmdb2 user-mode-linux mmdebstrap qemu-utils kpartx parted dosfs
 IMAGE_PACKAGES := $(UEFI_PACKAGES) lvm2 xfsprogs xz-utils fai-server fai-setup-storage fdisk zstd \
 	python3-diskimage-builder debootstrap dmsetup sudo util-linux
 
-# The packages that `make test` needs in addition: bzip2 for images, groff for the manual pages, Open vSwitch for
-# VLANs, strace, GNU time for the test of the benchmark, Graphviz, zsh for its completion, OpenSSL for certificates,
-# jq for JSON, GnuPG for signatures, and GRUB for a UEFI guest.
-TEST_PACKAGES := bzip2 libvirt-l10n groff-base openvswitch-switch strace time graphviz zsh openssl jq \
+# The packages that `make test` needs in addition: bzip2 for images, locales for other languages, groff for the manual
+# pages, Open vSwitch for VLANs, strace, GNU time for the test of the benchmark, Graphviz, zsh for its completion,
+# OpenSSL for certificates, jq for JSON, GnuPG for signatures, and GRUB for a UEFI guest.
+TEST_PACKAGES := bzip2 libvirt-l10n locales groff-base openvswitch-switch strace time graphviz zsh openssl jq \
 	gpg gpg-agent grub-efi-amd64-bin $(UEFI_PACKAGES)
 
 # The packages that `make test-long` needs in addition: XFS and btrfs for other images, and a Ganeti cluster.

@@ -926,6 +926,7 @@ login id </dev/null || echo "status $?"
 """
 
 
+@pytest.mark.long       # sshd, which make test does not install: it would start on this machine
 @pytest.mark.skipif(bool(namespaces_missing()), reason=namespaces_missing())
 def test_the_clusters_key_runs_update_alone(tmp_path):
     """With the option that was asked for; another command is refused."""
