@@ -5,6 +5,8 @@ import subprocess
 import pytest
 from lxml import etree
 
+from lab.images import UEFI
+from lab.needs import need_ovmf
 from lab.site import lines
 
 
@@ -103,3 +105,28 @@ def test_a_cluster_in_a_pool_is_resized(site, host):
     assert volumes() == before
     assert sorted(virsh(host, 'list', '--all', '--name').split()) == [
         f'{site.entry}-{name}' for name in ('compute-0', 'frontend')]
+
+
+@pytest.mark.parametrize('storage', ['shared', 'pool:default'])
+def test_variables_of_uefi_live_as_long_as_their_node(site, host, storage):
+    need_ovmf()
+    site.ask_for(UEFI)
+    with open(site.conf, 'a', encoding='utf-8') as conf:
+        conf.write(f'storage = {storage}\n')
+    document = site.document(site.entry, 'vc-boot', 2)
+
+    def variables():
+        """The names of the files with variables, which libvirt makes at the first start."""
+        done = host.run(['ls', '/var/lib/libvirt/qemu/nvram'], check=False, capture_output=True)
+        return [name for name in lines(done.stdout) if name.startswith(site.entry)]
+
+    names = [f'{site.entry}-{node}_VARS.fd' for node in ('compute-0', 'frontend')]
+    assert sorted(variables()) == names
+    domain = etree.fromstring(virsh(host, 'dumpxml', f'{site.entry}-frontend'))
+    assert domain.findtext('os/loader') and domain.findtext('os/nvram')
+    # A boot of stopped nodes keeps them.
+    site.run('vc-shutdown', '--timeout', 0, site.entry)
+    assert sorted(variables()) == names
+    site.run('vc-boot', '--paused', '--ignore-dependencies', input=document)
+    site.run('vc-clean', site.entry)
+    assert variables() == [] and virsh(host, 'list', '--all', '--name').split() == []

@@ -8,6 +8,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+UEFI = "<os firmware='efi'><type machine='q35'>hvm</type></os>"
+"""What a vc-in.xml says of an image that starts by UEFI."""
+
 
 def make_image(path, files=(), size='16M', mkfs=('mke2fs', '-t', 'ext4'), table='type=83'):
     """A raw disk with an MBR and a file system with /root in partition 1, at 1 MiB."""

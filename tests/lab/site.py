@@ -147,6 +147,12 @@ class Site:
             database.write(f'{name},{name}/vc-in.xml\n')
         return folder / 'vc-in.xml'
 
+    def ask_for(self, system):
+        """Change the <os> of both domains of the site's vc-in.xml, for a node that boots alone."""
+        text = re.sub('<os>.*?</os>', system, self.vc_in.read_text(), flags=re.S)
+        text = text.replace("<target dev='hda' bus='ide'/>", "<target dev='vda' bus='virtio'/>")
+        self.vc_in.write_text(re.sub("<wait type='clock' value='300'/>", '', text))
+
     def document(self, name, upto, num_cpus=4):
         """The document of an entry after the filters up to ``upto``, and its cluster's name."""
         document = self.run('vc-parse', self.base / name / 'vc-in.xml').stdout

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from lab.images import disk, make_image, pack, uefi_image, use_image
-from lab.needs import do_without, need
+from lab.images import UEFI, disk, make_image, pack, uefi_image, use_image
+from lab.needs import do_without, need, need_ovmf
 from lab.site import connection
 from pragma_boot.engine import session
 
@@ -69,23 +69,13 @@ def test_without_a_partition_table(site):
     assert says(site, path) == ['--    not checked: the firmware that starts it']
 
 
-def ask_for(site, system):
-    """Change the <os> of both domains of the site's vc-in.xml."""
-    text = re.sub('<os>.*?</os>', system, site.vc_in.read_text(), flags=re.S)
-    text = text.replace("<target dev='hda' bus='ide'/>", "<target dev='vda' bus='virtio'/>")
-    site.vc_in.write_text(re.sub("<wait type='clock' value='300'/>", '', text))
-
-
-UEFI = "<os firmware='efi'><type machine='q35'>hvm</type></os>"
-
-
 def test_a_mismatch_is_told_before_the_boot(site, uefi, tmp_path):
     use_image(site, uefi)
     line = next(line for line in says(site, site.vc_in) if 'starts by' in line)
     assert line.startswith("FAIL  frontend: it starts by UEFI only, and the domain has BIOS: write")
     parsed = site.run('vc-parse', site.vc_in).stdout
     assert ' of the frontend: it starts by UEFI only' in site.fails('vc-stage', input=parsed)
-    ask_for(site, UEFI)
+    site.ask_for(UEFI)
     assert 'ok    frontend: it starts by UEFI;' in '\n'.join(says(site, site.vc_in))
     bios = make_image(tmp_path / 'bios.img')
     with open(bios, 'rb+') as file:
@@ -102,15 +92,10 @@ def variables(site):
     return sorted(path for path in folder.glob(f'{site.entry}-*') if path.is_file())
 
 
-def need_ovmf():
-    if not Path('/usr/share/OVMF/OVMF_CODE_4M.fd').exists():
-        do_without('ovmf is not installed')
-
-
 @pytest.mark.parametrize('machine', ['q35', 'pc'])
 def test_variables_live_as_long_as_their_node(site, machine):
     need_ovmf()
-    ask_for(site, UEFI.replace('q35', machine))
+    site.ask_for(UEFI.replace('q35', machine))
     document = site.document(site.entry, 'vc-boot', 2)
     assert [path.name for path in variables(site)] == [
         f'{site.entry}-compute-0_VARS.fd', f'{site.entry}-frontend_VARS.fd']
@@ -128,7 +113,7 @@ def test_variables_live_as_long_as_their_node(site, machine):
 
 def test_what_cannot_start_leaves_no_variables(site):
     need_ovmf()
-    ask_for(site, UEFI)
+    site.ask_for(UEFI)
     document = site.document(site.entry, 'vc-inject', 0)
     node_disk = etree.fromstring(document).xpath('string(//disk/@path[contains(., "clusters")])')
     os.truncate(node_disk, 100)
@@ -138,7 +123,7 @@ def test_what_cannot_start_leaves_no_variables(site):
 
 def test_a_host_without_uefi_is_named(site, monkeypatch):
     """The remedy is said where libvirt offers no UEFI."""
-    ask_for(site, UEFI)
+    site.ask_for(UEFI)
     document = site.document(site.entry, 'vc-inject', 0)
     program = site.folder / 'bin' / 'virsh'
     program.parent.mkdir()
@@ -170,7 +155,7 @@ def test_a_uefi_guest_starts(site, uefi):
     """Its boot loader, in the EFI system partition, writes a line."""
     need_ovmf()
     use_image(site, uefi)
-    ask_for(site, UEFI)
+    site.ask_for(UEFI)
     site.document(site.entry, 'vc-inject', 0)
     site.run('vc-start', site.entry)
     end = time.monotonic() + 600
