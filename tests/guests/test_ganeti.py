@@ -83,6 +83,10 @@ class Place:
         staged = self.site.run('vc-stage', input=self.site.run('vc-parse', entry).stdout).stdout
         return self.site.run('vc-allocate', '--num-cpus', 3, '--name', name, input=staged).stdout
 
+    def disks(self):
+        """The files of all instances' disks."""
+        return sorted(path for path in (self.lab.folder / 'storage').rglob('*') if path.is_file())
+
     def instances(self, name):
         """The names of a cluster's instances."""
         output = self.lab.master.do('gnt-instance', 'list', '--no-headers', '-o', 'name').split()
@@ -113,12 +117,27 @@ def test_boots_where_ganeti_places(place):
     for line in output.splitlines():
         name, node, tags = line.split(',', 2)
         assert node == f"{place.hosts()[name.removeprefix('wide-')]}.example.org"
-        assert 'pragma_boot:cluster:wide' in tags.split(',')
+        assert re.search(r'(^|,)pragma_boot:cluster:[0-9a-f]{32}:wide(,|$)', tags)
     assert len(output.splitlines()) == 4
     assert place.reached() == ['compute-0', 'compute-1', 'compute-2']
     assert place.ssh('stat -c %a /root/vc-out.xml').strip() == '600'
-    disks = [path.stat() for path in (place.lab.folder / 'storage').rglob('*') if path.is_file()]
+    disks = [path.stat() for path in place.disks()]
     assert len(disks) == 4 and all(disk.st_blocks * 512 < disk.st_size / 2 for disk in disks)
+
+
+def test_grows_and_shrinks(place):
+    """One more instance, which the running frontend is told of; the others are left alone."""
+    before, disks = place.hosts(), place.disks()
+    uptime = float(place.ssh('cut -d " " -f 1 /proc/uptime'))
+    place.site.run('vc-resize', '--num-cpus', 4, '--wait', 'wide')
+    assert place.reached() == [f'compute-{count}' for count in range(4)]
+    assert {name: place.hosts()[name] for name in before} == before
+    assert len(place.instances('wide')) == len(place.disks()) == 5
+    place.site.run('vc-resize', '--num-cpus', 3, 'wide')
+    assert place.reached() == ['compute-0', 'compute-1', 'compute-2']
+    assert place.hosts() == before and place.disks() == disks
+    assert len(place.instances('wide')) == 4
+    assert float(place.ssh('cut -d " " -f 1 /proc/uptime')) > uptime
 
 
 def test_only_one_of_two_requests_at_once_succeeds(place):
@@ -198,7 +217,7 @@ def test_clean_leaves_nothing(place):
     place.site.run('vc-clean', 'wide')
     assert place.site.clusters() == []
     assert place.lab.master.do('gnt-instance', 'list', '--no-headers') == ''
-    assert not [path for path in (place.lab.folder / 'storage').rglob('*') if path.is_file()]
+    assert not place.disks()
 
 
 def test_an_incomplete_clean_keeps_the_cluster(place):
