@@ -4,6 +4,7 @@ Once of the demo image, and once of the HPC image, whose jobs and munge key are 
 """
 import base64
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -51,7 +52,7 @@ class Place:
 
     def __init__(self, folder, base):
         os.chmod(folder, 0o755)
-        self.site = Site(folder, f'base_path = {base}\naccel = auto\n')
+        self.site = Site(folder, f'base_path = {base}\naccel = auto\ncpus_per_node = 1\n')
         # They begin elsewhere in each temporary directory.
         self.site.use_default_pools()
         self.key = self.site.make_key()
@@ -69,7 +70,7 @@ class Place:
     def everywhere(self, command):
         """What a command prints on the frontend, and then on each compute node."""
         return self.ssh(command) + [line for node in self.nodes
-                                    for line in self.ssh(f"ssh {node} '{command}'")]
+                                    for line in self.ssh(f'ssh {node} {shlex.quote(command)}')]
 
     def end(self):
         if self.name:
