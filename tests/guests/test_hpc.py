@@ -172,3 +172,18 @@ def test_nodes_join_and_leave_while_a_job_runs(hpc):
     assert user(hpc, f'squeue -h -j {job} -o %T') == ['RUNNING']
     assert root(hpc, daemons) == before
     user(hpc, f'scancel {job}')
+
+
+def test_a_cluster_that_was_stopped_starts_again(hpc):
+    """The second boot of the same disks: the frontend has exports, a key and jobs of before."""
+    key = root(hpc, 'sha256sum </etc/munge/munge.key')
+    last, = user(hpc, 'sbatch --parsable --wrap hostname')
+    hpc.run('vc-shutdown', '--timeout', 300, hpc.name)
+    hpc.run('vc-start', hpc.name)
+    hpc.wait(hpc.name)
+    assert idle(hpc) == {'compute-0': 'idle'}
+    assert user(hpc, 'srun hostname; cat shared') == ['compute-0', 'from the frontend']
+    assert root(hpc, 'sha256sum </etc/munge/munge.key') == key
+    following, = user(hpc, 'sbatch --parsable --wrap hostname')
+    assert int(following) > int(last)
+    assert root(hpc, 'systemctl list-units --state=failed --plain --no-legend') == []
