@@ -659,6 +659,21 @@ def test_a_mirror_of_changes_and_faults(remote):
     assert done.stdout.decode() == f'changed {remote.entry}\n' and done.stderr == b''
 
 
+def test_a_new_mirror_of_which_every_entry_fails(remote):
+    other = remote.folder / 'mirror'
+    remote.add_entry(f'{remote.entry}-b', remote.vc_in.parent / 'calit2-119-222.img.gz')
+    publish(remote)
+    for path in remote.base.rglob('*.img.gz'):
+        path.write_bytes(b'changed')
+    done = remote.run('vc-fetch', '--mirror', '--to', other, status=1)
+    names = [remote.entry, f'{remote.entry}-b']
+    assert [line.split(':')[:2] for line in lines(done.stderr)] == [
+        ['vc-fetch', f" entry '{name}'"] for name in names]
+    assert (other / 'vcdb.txt').read_bytes() == b''
+    subprocess.run(['sha256sum', '--quiet', '-c', 'SHA256SUMS'], cwd=other, check=True)
+    assert remote.run('vc-list', '--base_path', other).stdout == b''
+
+
 def test_one_mirror_at_a_time(remote):
     remote.server.misbehave('stalls', r'img\.gz')
     first = remote.start('vc-fetch', '--mirror')

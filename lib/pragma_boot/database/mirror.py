@@ -85,9 +85,10 @@ def _write(site: Site) -> None:
             files.write(path, sums.text(digests))
 
 
-def _read(path: str) -> bytes:
+def _read(path: str) -> bytes | None:
+    """The content of a file, None where it is not there."""
     try:
         with open(path, 'rb') as file:
             return file.read()
     except FileNotFoundError:
-        return b''
+        return None
