@@ -33,6 +33,17 @@ def test_help_and_version(empty_site, tool):
 
 
 @tools
+@pytest.mark.parametrize('option', ['--help', '--version'])
+def test_row_33_help_and_version_without_an_output(empty_site, tool, option):
+    with open('/dev/full', 'wb') as full:
+        done = empty_site.run(tool, option, status=1, stdout=full, stderr=subprocess.PIPE)
+    assert lines(done.stderr) == [f'{tool}: cannot write standard output: No space left on device']
+    done = subprocess.run(['bash', '-c', '"$0" "$1" >&-', ROOT / 'bin' / tool, option],
+                          capture_output=True, env=empty_site.environment(), check=False)
+    assert (done.returncode, lines(done.stderr)) == (1, [f'{tool}: standard output is closed'])
+
+
+@tools
 def test_bad_usage_is_status_2(empty_site, tool):
     assert '--no-such-option' in empty_site.fails(tool, '--no-such-option', status=2)
     assert 'usage' in empty_site.fails(tool, '--site-conf', status=2)

@@ -784,6 +784,14 @@ def test_the_example_of_a_program(tmp_path):
     assert groups.read_text() == "compute: compute-0,compute-1\n"
 
 
+def test_help_without_room():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([str(GUEST / "pragma-guest"), "--help"], stdout=full,
+                              stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "pragma-guest: cannot write standard output: No space left on device\n"
+
+
 def test_help_and_usage():
     done = subprocess.run([str(GUEST / "pragma-guest"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: pragma-guest" in done.stdout

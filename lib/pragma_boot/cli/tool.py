@@ -5,10 +5,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from .. import VERSION
-from ..system import environment, interruption, log
+from ..system import environment, interruption, log, streams
 from ..system.failure import FAILED, INTERRUPTED, Failure, Said, Usage, cause
 
 Main = Callable[[Sequence[str], BinaryIO | None, BinaryIO | None], int]
@@ -40,11 +40,9 @@ def options(doc: str | None, argv: Sequence[str], first: bool = False) -> dict[s
         if long.startswith('--') and long not in known:
             raise Usage(f"unknown option '{long}': try '{log.name} --help'")
     if '-h' in ours or '--help' in ours:
-        print(doc.strip())
-        raise SystemExit(0)
+        _print(doc.strip())
     if '--version' in ours:
-        print(f'{log.name} {VERSION}')
-        raise SystemExit(0)
+        _print(f'{log.name} {VERSION}')
     try:
         found = docopt.docopt(doc, argv, help=False, options_first=first)
     except docopt.DocoptExit as error:
@@ -56,6 +54,12 @@ def options(doc: str | None, argv: Sequence[str], first: bool = False) -> dict[s
         # For the tools that pragma_boot's driver calls.
         os.environ['PRAGMA_VERBOSE'] = '1'
     return found
+
+
+def _print(text: str) -> NoReturn:
+    """Write text on standard output, and exit; raises Failure where it cannot be written."""
+    streams.write(sys.stdout.buffer if sys.stdout else None, f'{text}\n'.encode())
+    raise SystemExit(0)
 
 
 def _before_arguments(doc: str, argv: Sequence[str]) -> Sequence[str]:
