@@ -43,6 +43,22 @@ def test_row_33_help_and_version_without_an_output(empty_site, tool, option):
     assert (done.returncode, lines(done.stderr)) == (1, [f'{tool}: standard output is closed'])
 
 
+@pytest.mark.parametrize('words', [
+    'pragma_boot --vcname x --key', 'pragma_boot --vcname x --name', 'pragma_boot --list --base_path',
+    'pragma_boot --vcname x --frontend-memory', 'vc-allocate --key', 'vc-allocate --name',
+    'vc-boot --node x --node', 'vc-capture --base_path', 'vc-console -n', 'vc-fetch --mirror --to',
+    'vc-import --name', 'vc-parse --base', 'vc-publish --key', 'vc-ssh -i', 'vc-stage --types'])
+@pytest.mark.parametrize('joined', [False, True], ids=['two-words', 'one-word'])
+def test_an_empty_value_is_refused(empty_site, words, joined):
+    """No option has a meaning for it: it is a variable of a script that is not set."""
+    tool, *before, option = words.split()
+    after = {'vc-capture': ['--as', 'x', 'x'], 'vc-console': ['x'], 'vc-import': ['x'],
+             'vc-parse': ['-'], 'vc-ssh': ['x']}.get(tool, [])
+    empty = [f'{option}='] if joined and option.startswith('--') else [option, '']
+    line = empty_site.fails(tool, *before, *empty, *after, status=2)
+    assert line == f'{tool}: {option} must not be empty'
+
+
 @tools
 def test_bad_usage_is_status_2(empty_site, tool):
     assert '--no-such-option' in empty_site.fails(tool, '--no-such-option', status=2)

@@ -20,7 +20,7 @@ def options(doc: str | None, argv: Sequence[str], first: bool = False) -> dict[s
 
     With ``first``, options end at the first argument: what follows is another program's. Prints
     and exits for --help and --version. Raises Usage, which docopt 0.6.2 does not: it exits with
-    status 1, does not name the tool, and takes abbreviated options.
+    status 1, does not name the tool, and takes abbreviated options and empty values.
     """
     doc = doc or ''    # an optimized Python drops docstrings
     import warnings
@@ -49,6 +49,10 @@ def options(doc: str | None, argv: Sequence[str], first: bool = False) -> dict[s
         reason = str(error).split('\n')[0]
         reason = '' if reason.lower().startswith('usage') else f': {reason}'
         raise Usage(f"wrong usage{reason}: try '{log.name} --help'") from None
+    for option, value in found.items():
+        # A script whose variable is not set; no option has a meaning for it.
+        if option.startswith('-') and (value == '' or (isinstance(value, list) and '' in value)):
+            raise Usage(f'{option} must not be empty')
     log.verbose = bool(found.get('--verbose') or os.environ.get('PRAGMA_VERBOSE'))
     if log.verbose:
         # For the tools that pragma_boot's driver calls.

@@ -25,8 +25,8 @@ class Given(NamedTuple):
 
 
 def given(options: Options, option: str) -> Given | None:
-    """The option, '' included, which is an error; otherwise its variable, where '' is none."""
-    if (text := options[option]) is not None:
+    """The option, or otherwise its variable, where '' is none."""
+    if text := options[option]:
         return Given(option, text)
     variable = VARIABLES[option]
     return Given(variable, text) if (text := os.environ.get(variable)) else None
@@ -35,5 +35,5 @@ def given(options: Options, option: str) -> Given | None:
 def announce(options: Options) -> None:
     """Put the options into the environment, for the tools that a driver calls."""
     for option, variable in VARIABLES.items():
-        if (text := options[option]) is not None:
+        if text := options[option]:
             os.environ[variable] = text
