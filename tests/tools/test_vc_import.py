@@ -237,7 +237,13 @@ def test_what_is_no_disk_is_refused(empty_site):
 def test_what_an_image_may_lack_is_a_warning(empty_site, changes, doubt):
     image = stock(empty_site.folder / 'example-1.raw', changes)
     warning, = lines(empty_site.run('vc-import', image).stderr)
-    assert warning.startswith(f'vc-import: the image may not become a node: {doubt}'), warning
+    assert warning.startswith(f'vc-import: nodes of this image may fail: {doubt}'), warning
+
+
+def test_cloud_init_is_not_looked_for_where_the_guest_part_is(empty_site):
+    changes = {**PART, 'usr/bin/netplan': None, 'usr/bin/cloud-init': None}
+    done = empty_site.run('vc-import', stock(empty_site.folder / 'a.raw', changes))
+    assert done.stderr == b'' and b'the guest part\n' in done.stdout
 
 
 def test_a_later_file_of_the_configuration_wins(empty_site):

@@ -74,13 +74,13 @@ def read(volume: Confined, subject: str) -> System:
     settings = [content(CLOUD, 'cloud.cfg'),
                 *(content(CLOUD_PARTS, name) for name in inside.names(CLOUD_PARTS)
                   if name.endswith('.cfg'))]
-    return System(_release(release), _architecture(program),
-                  all(_met(requirement, inside) for requirement in guest.REQUIREMENTS),
+    guest_part = all(_met(requirement, inside) for requirement in guest.REQUIREMENTS)
+    return System(_release(release), _architecture(program), guest_part,
                   any(inside.mode(folder, 'cloud-init') for folder in services.PROGRAMS)
                   and not inside.mode(CLOUD, 'cloud-init.disabled'),
                   b'\n'.join(settings).decode(errors='replace'),
                   {kernel: inside.modules(kernel) for kernel in inside.kernels()},
-                  tuple(services.doubts(inside)))
+                  tuple(services.doubts(inside, guest_part)))
 
 
 def _met(requirement: guest.Requirement, inside: Inside) -> bool:

@@ -81,10 +81,10 @@ def _network(inside: Inside) -> str:
 NETWORK = Requirement('a network service for cloud-init', _network, vital=False)
 
 
-def doubts(inside: Inside) -> list[str]:
-    """What an image with cloud-init lacks to be a node; the file system is read."""
+def doubts(inside: Inside, guest_part: bool) -> list[str]:
+    """What an image lacks to be a node, by cloud-init unless it has the guest part."""
     found = []
-    for requirement in (commands(''), NETWORK):
+    for requirement in (commands(''), *([] if guest_part else [NETWORK])):
         try:
             requirement.look(inside)
         except Failure as failure:
