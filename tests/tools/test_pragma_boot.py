@@ -113,8 +113,24 @@ def test_bad_input(site):
 def test_the_default_key_is_the_owners(site):
     output = site.run('pragma_boot', '--help').stdout.decode()
     assert '[default: /root/.ssh/id_rsa.pub]' in output
-    if not os.path.exists('/root/.ssh/id_rsa.pub'):
-        assert "'/root/.ssh/id_rsa.pub'" in site.fails('pragma_boot', '--vcname', site.entry)
+
+
+@pytest.mark.skipif(os.path.exists('/root/.ssh/id_rsa.pub'), reason='the default key is there')
+def test_without_the_default_key_the_users_own_is_taken(site, monkeypatch):
+    monkeypatch.setenv('HOME', str(site.folder))
+    folder = site.folder / '.ssh'
+    folder.mkdir()
+    words = ('pragma_boot', '--vcname', site.entry, '--dry-run')
+    assert f"the default public key, and none in '{folder}'" in site.fails(*words)
+    for name in ('id_rsa', 'id_ecdsa', 'id_ed25519'):
+        key = site.make_key(name)
+        (folder / f'{name}.pub').write_bytes(key.with_suffix('.pub').read_bytes())
+        key.unlink()
+        done = site.run(*words)
+        line, = lines(done.stderr)
+        assert line == ("pragma_boot: there is no '/root/.ssh/id_rsa.pub', the default public key: "
+                        f"'{folder}/{name}.pub' is used")
+        assert f' {name}</key>' in done.stdout.decode()
 
 
 def test_dry_run_changes_nothing(site):

@@ -5,11 +5,14 @@ import re
 import stat
 from collections.abc import Iterator
 
-from . import files, names, process
+from . import files, log, names, process
 from .failure import Failure, cause
 
 DEFAULT = '/root/.ssh/id_rsa.pub'
 """The default of pragma_boot's option --key."""
+
+OWN = ('id_ed25519.pub', 'id_ecdsa.pub', 'id_rsa.pub')
+"""The names that ssh-keygen(1) gives to keys, today's first."""
 
 MAXIMUM_BYTES = 64 << 10
 
@@ -78,6 +81,23 @@ def given(path: str | None) -> str:
     return read_public(path)
 
 
+def chosen(path: str) -> str:
+    """``path`` itself, or where DEFAULT is not there, a key in the user's own ~/.ssh.
+
+    The second is said on stderr. Raises Failure where there is none.
+    """
+    if path != DEFAULT or os.path.exists(path):
+        return path
+    folder = os.path.expanduser('~/.ssh')
+    for name in OWN:
+        own = os.path.join(folder, name)
+        if os.path.exists(own):
+            log.warn(f"there is no '{DEFAULT}', the default public key: '{own}' is used")
+            return own
+    raise Failure(f"there is no '{DEFAULT}', the default public key, and none in '{folder}': name "
+                  'yours with --key')
+
+
 def _text(line: bytes, path: str) -> str:
     try:
         text = line.decode()
@@ -95,8 +115,6 @@ def lasting(path: str) -> Iterator[str]:
     A pipe, such as /dev/stdin or <(...) of a shell, can be read once and by one: its keys are
     copied to a temporary file. Raises Failure as ``read_public`` does.
     """
-    if path == DEFAULT and not os.path.exists(path):
-        raise Failure(f"there is no '{path}', the default public key: name yours with --key")
     keys = read_public(path)
     if stat.S_ISREG(os.stat(path).st_mode) and not path.startswith(('/dev/', '/proc/')):
         yield path
