@@ -156,6 +156,16 @@ class Handler(BaseHTTPRequestHandler):
             for _ in range(1 << 16):
                 self.wfile.write(b'10000\r\n' + bytes(0x10000) + b'\r\n')
 
+    def breaks_off_in_a_chunk(self, content):
+        self.send_response(200)
+        self.send_header('Transfer-Encoding', 'chunked')
+        self.end_headers()
+        self.close_connection = True
+
+    def sends_garbage(self, content):
+        self.wfile.write(b'x' * 8000 + b'\n')
+        self.close_connection = True
+
     def chunks(self, content):
         """All of it in chunks, whose length is not announced."""
         self.server.requests.append((self.path, None, 200))
@@ -176,6 +186,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def leads_to_itself(self, content):
         self.plain(302, Location=self.path)
+
+    def leads_nowhere(self, content):
+        self.plain(302)
 
     def leads_to_http(self, content):
         self.plain(302, Location=f'http://127.0.0.1:1{self.path}')

@@ -44,8 +44,9 @@ def test_row_33_help_and_version_without_an_output(empty_site, tool, option):
 
 
 @pytest.mark.parametrize('words', [
-    'pragma_boot --vcname x --key', 'pragma_boot --vcname x --name', 'pragma_boot --list --base_path',
-    'pragma_boot --vcname x --frontend-memory', 'vc-allocate --key', 'vc-allocate --name',
+    'pragma_boot --vcname x --key', 'pragma_boot --vcname x --name',
+    'pragma_boot --list --base_path', 'pragma_boot --vcname x --frontend-memory',
+    'vc-allocate --key', 'vc-allocate --name',
     'vc-boot --node x --node', 'vc-capture --base_path', 'vc-console -n', 'vc-fetch --mirror --to',
     'vc-import --name', 'vc-parse --base', 'vc-publish --key', 'vc-ssh -i', 'vc-stage --types'])
 @pytest.mark.parametrize('joined', [False, True], ids=['two-words', 'one-word'])

@@ -468,7 +468,11 @@ def test_nothing_is_left_after_a_signal(site, number, monkeypatch):
     assert os.listdir(scratch) == []
 
 
-def test_a_file_that_cannot_be_read(site, tmp_path):
+def test_a_file_that_cannot_be_read(site, tmp_path, monkeypatch):
+    monkeypatch.setenv('TMPDIR', '/nonexistent')
+    assert "TMPDIR '/nonexistent' of the environment is not a folder" in site.fails(
+        'vc-check', site.vc_in)
+    monkeypatch.delenv('TMPDIR')
     assert "cannot open image '/nonexistent': No such file" in site.fails('vc-check',
                                                                           '/nonexistent')
     assert 'is not a regular file' in site.fails('vc-check', tmp_path)

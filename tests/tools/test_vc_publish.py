@@ -59,6 +59,18 @@ def test_without_a_database(empty_site):
     assert os.listdir(empty_site.base) == []
 
 
+def test_a_folder_in_the_place_of_the_digests(site):
+    (site.base / 'SHA256SUMS').mkdir()
+    assert site.fails('vc-publish') == \
+        f"vc-publish: cannot use '{site.base}/SHA256SUMS': Is a directory"
+    assert sorted(os.listdir(site.base)) == sorted(['SHA256SUMS', 'vcdb.txt', site.entry])
+
+
+def test_the_digest_of_an_empty_database(empty_site):
+    (empty_site.base / 'vcdb.txt').touch()
+    assert empty_site.run('vc-publish').stdout.endswith(b'has the digests of 1 file\n')
+
+
 def test_a_signature(site, tmp_path, monkeypatch):
     need('gpg', 'gpgv')
     home = tmp_path / 'gnupg'
@@ -69,7 +81,8 @@ def test_a_signature(site, tmp_path, monkeypatch):
                         'ed25519', 'sign', 'never'], check=True, capture_output=True)
         site.run('vc-publish')
         before = sums(site)
-        assert 'cannot sign' in site.fails('vc-publish', '--key', 'nobody@example.org')
+        assert f"cannot sign '{site.base}/SHA256SUMS' with key" in site.fails(
+            'vc-publish', '--key', 'nobody@example.org')
         assert sorted(os.listdir(site.base)) == sorted(['SHA256SUMS', 'vcdb.txt', site.entry])
         done = site.run('vc-publish', '--key', 'a@example.org')
         assert done.stdout.decode().endswith("4 files, signed by 'a@example.org'\n")

@@ -47,7 +47,7 @@ def _write(path: str, content: bytes, key: str | None) -> None:
         file.flush()
         try:
             if key:
-                openpgp.sign(draft, signed, key)
+                openpgp.sign(draft, signed, key, f"'{path}'")
             files.commit(file, draft, path, 0o644)
             if key:
                 with open(signed, 'r+b') as other:

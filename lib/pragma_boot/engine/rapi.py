@@ -2,14 +2,14 @@
 import json
 import os
 import re
-import ssl
 import time
 from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
 
-from ..system.failure import Failure, Shortage, cause
+from ..system import files, web
+from ..system.failure import Failure, Shortage
 
 PORT = 5080
 """The port of ganeti-rapi(8)."""
@@ -32,13 +32,12 @@ class Missing(Failure):
 
 def credentials(path: str) -> list[str]:
     """The user and password in a file that only its owner may read; raises Failure."""
-    try:
-        with open(path, encoding='utf-8') as file:
-            mode = os.fstat(file.fileno()).st_mode & 0o777
-            words = file.read().split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = cause(error) if isinstance(error, OSError) else 'not UTF-8 text'
-        raise Failure(f"cannot read credentials '{path}': {reason}") from None
+    with files.open_regular(path, f"credentials '{path}'") as file:
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+        try:
+            words = file.read().decode().split()
+        except UnicodeDecodeError:
+            raise Failure(f"cannot read credentials '{path}': not UTF-8 text") from None
     if mode & 0o077:
         raise Failure(f"credentials '{path}' can be read by others than their owner "
                       f"(mode {mode:04o}): chmod 600 '{path}'")
@@ -55,10 +54,7 @@ class Rapi:
         self._credentials_file = credentials_file
         server = uri.removeprefix('ganeti://')
         self._base = f"https://{server}{'' if ':' in server else f':{PORT}'}"
-        try:
-            context = ssl.create_default_context(cafile=ca_file or None)
-        except OSError as error:
-            raise Failure(f"cannot read certificates '{ca_file}': {cause(error)}") from None
+        context = web.certificates(ca_file)
         user = ':'.join(credentials(credentials_file))
         # Neither a proxy nor a .netrc of the environment is used.
         self._pool = urllib3.PoolManager(

@@ -135,8 +135,14 @@ def _decode(format: Format, source: Source, target: BinaryIO, maximum: int, path
 
 
 def temporary_folder() -> str:
-    """Where images are unpacked to be looked into: TMPDIR, or /var/tmp, which is on a disk."""
-    return os.environ.get('TMPDIR') or '/var/tmp'
+    """Where images are unpacked to be looked into: TMPDIR, or /var/tmp, which is on a disk.
+
+    Raises Failure where there is no such folder.
+    """
+    folder = os.environ.get('TMPDIR') or '/var/tmp'
+    if not os.path.isdir(folder):
+        raise Failure(f"TMPDIR '{folder}' of the environment is not a folder")
+    return folder
 
 
 @contextlib.contextmanager

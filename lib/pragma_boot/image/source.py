@@ -5,25 +5,16 @@ import contextlib
 import fcntl
 import io
 import os
-import stat
 import threading
 from collections.abc import Iterator, Sequence
 
-from ..system.failure import Failure, cause
+from ..system import files
 from .sparse import CHUNK
 
 
 def open_file(path: str) -> io.FileIO:
     """Open an author's image for reading; raises Failure where it is not a regular file."""
-    try:
-        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        raise Failure(f"cannot open image '{path}': {cause(error)}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise Failure(f"image '{path}' is not a regular file")
-    return open(descriptor, 'rb', buffering=0)
+    return files.open_regular(path, f"image '{path}'")
 
 
 def identity(path: str) -> str:

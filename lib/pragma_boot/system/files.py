@@ -1,8 +1,28 @@
 """Files that appear whole or not at all."""
 import contextlib
+import io
 import os
+import stat
 from collections.abc import Iterator
 from typing import BinaryIO
+
+from .failure import Failure, cause
+
+
+def open_regular(path: str, subject: str) -> io.FileIO:
+    """Open a file for reading; raises Failure where it is not a regular one, such as a FIFO.
+
+    ``subject`` names it in messages.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise Failure(f'cannot open {subject}: {cause(error)}') from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Failure(f'{subject} is not a regular file')
+    return open(descriptor, 'rb', buffering=0)
 
 
 def temporary(path: str) -> str:
@@ -14,13 +34,18 @@ def temporary(path: str) -> str:
 def draft(path: str) -> Iterator[BinaryIO]:
     """Open a new binary file under the temporary name of ``path``, in the place of an older one.
 
-    It is removed after the block unless the block renamed it (commit).
+    It is removed after the block unless the block renamed it (commit). An OSError of the block that
+    names no file, as one of write does, or the temporary one, names ``path``.
     """
     name = temporary(path)
     remove(name)
     try:
         with open(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), 'w+b') as file:
             yield file
+    except OSError as error:
+        if error.filename in (None, name):
+            error.filename = path
+        raise
     finally:
         remove(name)
 

@@ -5,8 +5,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from . import confinement, process
-from .failure import Failure, cause
+from . import confinement, files, process
+from .failure import Failure
 
 LIMIT = 1 << 20
 """Bytes that gpgv may write; it writes none."""
@@ -20,21 +20,18 @@ def verify(content: bytes, signature: bytes, keyring: str, subject: str) -> str:
 
     Another good signature beside one of an unknown key is enough, as with a key that is replaced.
     """
-    try:
-        with open(keyring, 'rb') as file:
-            keys = file.read()
-    except OSError as error:
-        raise Failure(f"cannot read database_keyring '{keyring}': {cause(error)}") from None
+    with files.open_regular(keyring, f"database_keyring '{keyring}'") as file:
+        keys = file.read()
     if keys.startswith(b'-----BEGIN'):
         raise Failure(f"database_keyring '{keyring}' is text: gpgv reads what "
                       "'gpg --export' or 'gpg --dearmor' writes")
     with contextlib.ExitStack() as stack:
         # nobody, as which gpgv runs, need not be able to read our files.
-        files = [stack.enter_context(_memory(each)) for each in (keys, signature, content)]
-        paths = [f'/dev/fd/{number}' for number in files]
+        descriptors = [stack.enter_context(_memory(each)) for each in (keys, signature, content)]
+        paths = [f'/dev/fd/{number}' for number in descriptors]
         done = process.run(['gpgv', '--homedir', '/nonexistent', '--weak-digest', 'SHA1',
                             '--status-fd', '1', '--keyring', *paths], subject, statuses=None,
-                           wrap=confinement.command(LIMIT), descriptors=files)
+                           wrap=confinement.command(LIMIT), descriptors=descriptors)
     lines = done.stdout.decode(errors='replace').splitlines()
     good = [line.removeprefix(GOOD) for line in lines if line.startswith(GOOD)]
     if not good or any(line.startswith(BAD) for line in lines):
@@ -54,7 +51,10 @@ def _memory(content: bytes) -> Iterator[int]:
         yield descriptor
 
 
-def sign(path: str, target: str, key: str) -> None:
-    """Write an armored detached signature of ``path`` to ``target``; raises Failure."""
+def sign(path: str, target: str, key: str, subject: str) -> None:
+    """Write an armored detached signature of ``path`` to ``target``; raises Failure.
+
+    ``subject`` names the file in messages.
+    """
     process.run(['gpg', '--batch', '--yes', '--armor', '--local-user', key, '--output', target,
-                 '--detach-sign', '--', path], f"cannot sign '{path}' with key '{key}'")
+                 '--detach-sign', '--', path], f"cannot sign {subject} with key '{key}'")

@@ -18,7 +18,7 @@ import urllib3
 
 from . import files, terminal
 from .failure import Failure, cause
-from .web import ANNOUNCED, Broken, Missing, Stalled, Web
+from .web import ANNOUNCED, Broken, Missing, Stalled, Web, short
 
 CHUNK = 1 << 20
 
@@ -64,7 +64,8 @@ def to_file(web: Web, url: str, path: str, algorithm: str, maximum: int, watch: 
             os.fsync(file.fileno())
             return transfer.digest.hexdigest()
     except Broken as broken:
-        done = os.path.getsize(path) >> 10
+        if not (done := os.path.getsize(path) >> 10):
+            raise
         raise type(broken)(f'{broken}; {done} KiB are kept: run the same again to go on') from None
     except OSError as error:
         raise Failure(f"cannot write '{path}': {cause(error)}") from None
@@ -184,7 +185,8 @@ class _Transfer:
             raise Missing(f"the server has no '{self._url}'")
         else:
             kind = Broken if status in (408, 425, 429) or status >= 500 else Failure
-            raise kind(f"cannot read '{self._url}': status {status} {answer.reason or ''}".strip())
+            raise kind(f"cannot read '{self._url}': status {status} "
+                       f"{short(answer.reason or '')}".strip())
         if self._position + (expected or 0) > self._maximum:
             raise self._excess()
         return expected

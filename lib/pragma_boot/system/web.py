@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
+from . import files
 from .failure import Failure, cause
 from .settings import Settings
 
@@ -24,6 +25,9 @@ CONNECT_SECONDS = 10
 REDIRECTS = 5
 ANNOUNCED = 'X-Pragma-Announced'
 """The header that has the server's Content-Length, by which nothing is cut off."""
+
+LONGEST = 200
+"""Characters of what a server says that a message has."""
 
 LOOPBACK = r'localhost|127(\.[0-9]{1,3}){3}|::1'
 
@@ -104,13 +108,13 @@ class Web:
             parts = urlsplit(url)
             host, _ = parts.hostname or '', parts.port
         except ValueError:
-            raise Failure(f"'{url}' is no URL") from None
-        source = f"'{before}' leads to '{url}', which" if before else f"'{url}'"
+            raise Failure(f"'{short(url)}' is no URL") from None
+        source = f"'{before}' leads to '{short(url)}', which" if before else f"'{url}'"
         secure = parts.scheme == 'https'
         if before and urlsplit(before).scheme == 'https' and not secure:
             raise Failure(f'{source} is not https://: it is not followed')
         if not secure and parts.scheme != 'http':
-            raise Failure(f'{source} must begin with https://')
+            raise Failure(f'{source} is not a URL that begins with https://')
         if not host or not url.isascii() or not url.isprintable() or ' ' in url:
             raise Failure(f'{source} is no URL of a server')
         if parts.username is not None or parts.fragment or (parts.query and not before):
@@ -136,6 +140,8 @@ class Web:
                 return answer
             place = answer.headers.get('Location', '')
             answer.close()
+            if not place:
+                raise Failure(f"'{url}': the server sends status {answer.status}, but no Location")
             self.check(urljoin(url, place), url)
             url = urljoin(url, place)
         raise Failure(f"'{start}' leads to more than {REDIRECTS} other places")
@@ -143,10 +149,11 @@ class Web:
     def failure(self, url: str, error: Exception) -> Failure:
         """The Failure that an error of a connection is; those that may pass are Broken."""
         if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-            return Stalled(f"'{url}': the server sends nothing for {self._seconds} s "
+            return Stalled(f"'{url}': the server has sent nothing for {self._seconds} s "
                            '(fetch_timeout in site_conf.conf)')
-        reason = ' '.join(str(error.args[-1] if error.args else error).split())
-        reason = re.sub(r'^(<.*?>|HTTPS?Connection\w*\(.*?\)): ', '', reason)
+        reason = _reason(error)
+        if isinstance(error, urllib3.exceptions.ProxyError):
+            reason = f'through the proxy of the environment: {reason}'
         certificate = isinstance(error, urllib3.exceptions.SSLError)
         if certificate and 'verify failed' in reason:
             return Failure(f"'{url}': {reason}: database_ca in site_conf.conf, or SSL_CERT_FILE, "
@@ -167,7 +174,7 @@ class Web:
             proxy = ''
         if proxy not in self._managers:
             options: dict[str, Any] = {
-                'ssl_context': self._context(), 'retries': False,
+                'ssl_context': certificates(self._ca), 'retries': False,
                 'timeout': urllib3.Timeout(connect=CONNECT_SECONDS, read=self._seconds)}
             try:
                 named = re.match('[A-Za-z0-9]+:/', proxy)
@@ -182,9 +189,29 @@ class Web:
             self._managers[proxy] = manager
         return self._managers[proxy]
 
-    def _context(self) -> ssl.SSLContext:
-        """The certificates of the setting, otherwise those of the system or of SSL_CERT_FILE."""
-        try:
-            return ssl.create_default_context(cafile=self._ca or None)
-        except OSError as error:
-            raise Failure(f"cannot read certificates '{self._ca}': {cause(error)}") from None
+
+def certificates(path: str) -> ssl.SSLContext:
+    """Those in a file, otherwise those of the system or of SSL_CERT_FILE; raises Failure."""
+    if path:
+        files.open_regular(path, f"certificates '{path}'").close()
+    try:
+        return ssl.create_default_context(cafile=path or None)
+    except OSError as error:
+        raise Failure(f"cannot read certificates '{path}': {cause(error)}") from None
+
+
+def short(text: str) -> str:
+    """What a server says, in one line of at most LONGEST characters."""
+    line = ' '.join(text.split())
+    return line if len(line) <= LONGEST else f'{line[:LONGEST]}...'
+
+
+def _reason(error: BaseException) -> str:
+    """Why a connection failed: the first of the errors that led to this one."""
+    first = next((one for one in (error.__cause__, *error.args[::-1])
+                  if isinstance(one, Exception)), None)
+    if first:
+        return _reason(first)
+    if isinstance(error, http.client.IncompleteRead):
+        return 'the server broke off'
+    return short(cause(error) if isinstance(error, OSError) else str(error))
