@@ -679,6 +679,23 @@ def test_a_new_mirror_of_which_every_entry_fails(remote):
     assert remote.run('vc-list', '--base_path', other).stdout == b''
 
 
+def test_the_hint_at_an_update_names_the_options(remote):
+    other = remote.folder / 'mirror'
+    configure(remote, base_path='images')
+    arguments = ('--mirror', '--to', other, '--base_path', remote.server.url)
+    remote.run('vc-fetch', *arguments)
+    for image in remote.vc_in.parent.glob('*.gz'):
+        image.write_bytes(image.read_bytes() * 2)
+    publish(remote)
+    words = ' '.join(map(str, arguments))
+    line, = lines(remote.run('vc-fetch', *arguments, status=1).stderr)
+    assert f"'vc-fetch --update {words} {remote.entry}' takes the other" in line
+    conf = remote.folder / 'other.conf'
+    conf.write_text(remote.conf.read_text())
+    line, = lines(remote.run('vc-fetch', *arguments, '--site-conf', conf, status=1).stderr)
+    assert f"'vc-fetch --update {words} --site-conf {conf} {remote.entry}' takes" in line
+
+
 def test_a_fifo_is_no_keyring_and_no_certificates(remote):
     fifo = remote.folder / 'fifo'
     os.mkfifo(fifo)

@@ -41,7 +41,7 @@ def fetched(base_path: str, name: str, settings: Settings) -> str:
         return vcdb.entry(base_path, name)
     here = site(base_path, settings)
     if not here.entry(vcdb.checked(name)):
-        raise Failure(f"entry '{name}' of '{base_path}' is not fetched: run 'vc-fetch {name}'")
+        raise Failure(f"entry '{name}' of '{base_path}' is not fetched: run {here.command(name)}")
     return here.path(name)
 
 

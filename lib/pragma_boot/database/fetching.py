@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import shlex
 import shutil
 from typing import NamedTuple
 
@@ -46,9 +47,18 @@ class Site:
 
     def __init__(self, remote: Remote, settings: Settings, folder: str | None = None) -> None:
         self.remote = remote
+        self.options = ['--to', folder] if folder else []
+        """Those of vc-fetch that lead here."""
+        if remote.url != settings.base_path.rstrip('/'):
+            self.options += ['--base_path', remote.url]
+        self.options += settings.option
         self.folder = folder or os.path.join(settings.temporary_directory, 'fetched',
                                              remote.folder_name())
         self._signed = bool(settings['database_keyring'])
+
+    def command(self, *words: str) -> str:
+        """A vc-fetch with the options that lead here."""
+        return f"'{shlex.join(['vc-fetch', *words[:-1], *self.options, words[-1]])}'"
 
     def path(self, name: str) -> str:
         """The path of the vc-in.xml of an entry that is here."""
@@ -128,7 +138,8 @@ class Site:
         if update:
             return ''
         log.warn(f"entry '{name}' has changed at '{self.remote.url}' ({', '.join(changed)}): "
-                 f"the one of {there.time} is used; 'vc-fetch --update {name}' takes the other")
+                 f"the one of {there.time} is used; {self.command('--update', name)} takes the "
+                 'other')
         return KEPT
 
     def _changes(self, name: str, relative: str, there: Entry) -> list[str]:

@@ -72,8 +72,7 @@ class Settings:
         Relative paths in the file are below its own folder. Raises Failure.
         """
         # In an installed tree ours is a link to the file below /etc.
-        path = os.path.abspath(path or os.environ.get('PRAGMA_SITE_CONF')
-                               or os.path.realpath(os.path.join(ROOT, 'site_conf.conf')))
+        path = os.path.abspath(path or _default_path())
         try:
             with open(path, encoding='utf-8') as file:
                 lines = file.read().splitlines()
@@ -146,6 +145,12 @@ class Settings:
         return self['base_path'] if '://' in self['base_path'] else self.path_of('base_path')
 
     @property
+    def option(self) -> list[str]:
+        """The option with which another tool reads these settings; [] where it does without."""
+        default = os.path.abspath(_default_path())
+        return [] if self.path == default else ['--site-conf', self.path]
+
+    @property
     def temporary_directory(self) -> str:
         """The folder of staged images and of the ledger, absolute.
 
@@ -161,6 +166,11 @@ class Settings:
             return '/var/lib/pragma_boot'
         data = os.environ.get('XDG_DATA_HOME') or os.path.expanduser('~/.local/share')
         return os.path.join(data, 'pragma_boot')
+
+
+def _default_path() -> str:
+    return (os.environ.get('PRAGMA_SITE_CONF')
+            or os.path.realpath(os.path.join(ROOT, 'site_conf.conf')))
 
 
 def _similar(key: str) -> str:
