@@ -576,6 +576,13 @@ def test_ready_tells_why_not(tmp_path):
                            "no network interface has the MAC address 52:54:00:aa:00:02\n")
 
 
+def test_ready_without_its_document(tmp_path):
+    guest("configure", tmp_path, DATA / "frontend.xml")
+    done = guest("ready", tmp_path, tmp_path / "nope")
+    assert done.returncode == 1
+    assert "failed " in done.stdout and f"'{tmp_path}/nope'" in done.stderr
+
+
 def test_ready_without_configure(tmp_path):
     done = guest("ready", tmp_path, DATA / "frontend.xml")
     assert done.stdout == "pragma_boot: failed demo: pragma-guest configure has not run\n"
