@@ -145,12 +145,15 @@ def test_a_part_that_changes_is_another_image(split, raw):
 
 @pytest.mark.parametrize('change, reason', [
     (('<part>frontend.vda.gz.b</part>', ''), "cannot unpack image '"),
-    (('frontend.vda.gz.c<', 'none<'), 'No such file'),
+    (('frontend.vda.gz.c<', 'none<'), "cannot open part 3 '"),
     (('frontend.vda.gz.c<', '../x<'), "lies outside the vc-in.xml's folder"),
     (('frontend.vda.gz.c<', '/etc/passwd<'), 'is an absolute path'),
     (('frontend.vda.gz.c<', 'https://x.example/y<'), "':' and control characters"),
-    (('frontend.vda.gz.c<', '<'), '3 parts, not 1 to 1000 with a path each'),
+    (('frontend.vda.gz.c<', '<'), 'part 3 of <file> has no path'),
     (('"splited_gzip"', '"torrent"'), "<file> has type 'torrent', not one of splited, "),
+    (('filename="unused.vda"', 'filename="calit2-119-222.img"'),
+     "<file> has the filename 'calit2-119-222.img' of the <file> in line "),
+    (('"splited_gzip"', '"raw"'), 'a filename and 3 parts: only splited and splited_gzip join'),
     (('type="splited" filename="hosted-vm-0-0-1.img"', 'type="splited"'), 'no filename'),
     (('<part>frontend.vda.gz.b</part>', '<part>b</part>' * 1000), '1002 parts'),
 ])
@@ -162,6 +165,12 @@ def test_parts_that_are_refused(split, change, reason):
         assert len(list((split.temp / 'images').glob('*.raw'))) <= 1
     else:
         assert reason in split.fails('vc-parse', split.vc_in)
+
+
+def test_a_file_of_a_role_needs_a_type(split):
+    text = split.vc_in.read_text().replace('</frontend>', '<file filename="x"/></frontend>')
+    split.vc_in.write_text(text)
+    assert '<file> has no type: it is one of splited, ' in split.fails('vc-parse', split.vc_in)
 
 
 def test_parts_are_bounded(split):

@@ -24,22 +24,31 @@ MOST = 1000
 def of(root: etree._Element, role: str, file: str) -> list[str]:
     """The paths of the parts of a role's image ``file``, as its author wrote them; [] for none.
 
-    Raises Failure with the line of a <file> that is not valid.
+    Raises Failure with the line of a <file> that is not valid, or the second for this image.
     """
+    told: list[str] = []
+    line = 0
     for element in [*root.findall(f'{role}//file'), *root.findall('files/file')]:
         here = element.getparent().tag != 'files'
         kind = element.get('type', 'raw')
         if here and 'type' not in element.attrib:
+            if 'filename' in element.attrib:
+                raise _wrong(element, f"no type: it is one of {', '.join(JOINED + SINGLE)}")
             continue
         if kind not in JOINED + SINGLE:
             raise _wrong(element, f"type '{kind}', not one of {', '.join(JOINED + SINGLE)}")
         paths = [_text(part) for part in element.findall('.//part')]
-        if not paths or not all(paths) or len(paths) > MOST:
-            raise _wrong(element, f'{len(paths)} parts, not 1 to {MOST} with a path each')
+        if not paths or len(paths) > MOST:
+            raise _wrong(element, f'{len(paths)} parts, not 1 to {MOST}')
+        if not all(paths):
+            raise Failure(f"line {element.sourceline}: part {paths.index('') + 1} of <file> has no "
+                          'path')
         for name, found in _made(element, kind, paths, file if here else None):
             if posixpath.normpath(name) == posixpath.normpath(file):
-                return found if found != [file] else []
-    return []
+                if line:
+                    raise _wrong(element, f"the filename '{name}' of the <file> in line {line}")
+                told, line = found if found != [file] else [], element.sourceline
+    return told
 
 
 def _made(element: etree._Element, kind: str, paths: list[str],
@@ -50,6 +59,9 @@ def _made(element: etree._Element, kind: str, paths: list[str],
         if not name:
             raise _wrong(element, 'no filename')
         return [(name, paths)]
+    if 'filename' in element.attrib:
+        raise _wrong(element, f'a filename and {len(paths)} parts: only '
+                     f"{' and '.join(JOINED)} join several")
     return [(path.removesuffix('.gz') if kind == 'gzip' else path, [path]) for path in paths]
 
 

@@ -133,8 +133,9 @@ def _image(author: Author) -> str:
     told = image_parts(root, author.role)
     if not author.parsed and not os.path.lexists(path):
         told = [_inside(part, author) for part in parts.of(root, author.role, file)]
-    for each in told or [path]:
-        _require_file(each, author.role)
+    for number, each in enumerate(told or [path], 1):
+        what = f"part {number} '{each}'" if told else f"image '{each}'"
+        _require_file(each, f'{what} of the {author.role}')
     author.parts.extend(told)
     source.set('file', path)
     count = f', in {len(told)} parts' if told else ''
@@ -157,13 +158,13 @@ def _inside(file: str, author: Author) -> str:
     return os.path.normpath(path)
 
 
-def _require_file(path: str, role: str) -> None:
+def _require_file(path: str, subject: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise Failure(f"cannot open image '{path}' of the {role}: {cause(error)}") from None
+        raise Failure(f'cannot open {subject}: {cause(error)}') from None
     if not stat.S_ISREG(mode):
-        raise Failure(f"image '{path}' of the {role} is not a regular file")
+        raise Failure(f'{subject} is not a regular file')
 
 
 def _hardware(author: Author) -> str:
