@@ -93,15 +93,15 @@ def test_a_wrong_option_is_wrong_usage(site, document, size):
     for tool, arguments in (('vc-allocate', ('--num-cpus', 0)),
                             ('pragma_boot', ('--vcname', site.entry, '--key', site.key))):
         line = site.fails(tool, *arguments, f'--disk-size={size}', input=document, status=2)
-        assert '--disk-size must be a size such as 20G' in line
+        assert '--disk-size must be a whole number with K, M, G or T, such as 20G' in line
     assert site.clusters() == []
 
 
 def test_less_than_the_image_is_refused(site, document):
     line = site.fails('vc-allocate', '--num-cpus', 0, '--disk-size', '15M', input=document)
-    assert line == (f"vc-allocate: disk size '{15 << 20}' of the frontend is less than the "
-                    f'{IMAGE} bytes of its image: ask for more, or for nothing to have the size '
-                    'of the image')
+    assert line == ('vc-allocate: the disk of the frontend would have 15 MiB, which is less than '
+                    f'the {IMAGE >> 20} MiB of its image: ask for more (--disk-size, or '
+                    '<capacity>), or for nothing to have the size of the image')
     assert site.clusters() == []
 
 

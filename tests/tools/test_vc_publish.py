@@ -48,7 +48,8 @@ def test_an_entry_that_cannot_be_used_keeps_all_back(site, fault):
         shutil.copytree(site.vc_in.parent, other / 'y')
         database.write_text(f'{database.read_text()}y,{other}/y/vc-in.xml\n')
     line = site.fails('vc-publish')
-    wanted = {'bad-line': "not a 'name,path' line", 'outside': "'../y/vc-in.xml' is not a path",
+    wanted = {'bad-line': "not a 'name,path' line: 'no entry': mend or remove this line",
+              'outside': "'../y/vc-in.xml' is not a path",
               'hidden': "'.x/y/vc-in.xml' is not a path"}.get(fault, f"entry '{site.entry}' cannot")
     assert wanted in line and sums(site) == before
 

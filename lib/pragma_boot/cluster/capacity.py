@@ -42,7 +42,7 @@ def requirement(settings: Settings) -> Requirement:
     """That no role of a vc-in.xml has more <memory> than the largest host, for vc-check."""
     def look(root: etree._Element) -> str:
         refuse_larger(root, settings)
-        return 'a host of the site has the memory'
+        return 'a host of the site has enough memory for a node'
     return Requirement('memory of the hosts', look, 'change it in the vc-in.xml', vital=False)
 
 

@@ -146,7 +146,8 @@ def _image(root: etree._Element, role: str, node: etree._Element | None, path: s
            engines: Engines, ledger: Ledger, settings: Settings) -> str:
     """Make the image ``path`` of a role; a line about it."""
     folder, maximum = formats.temporary_folder(), settings.size('image_max_size')
-    subject = f"node '{node.get('name')}'" if node is not None else f'the image of the {role}'
+    subject = (f'the staged image of the {role} nodes' if node is None else
+               f"node '{node.get('name')}'")
     begin = time.monotonic()
     with (terminal.Progress() as progress, files.draft(path) as file,
           tempfile.TemporaryFile(dir=folder) as disk):

@@ -99,8 +99,8 @@ def _nodes(what: str, text: str) -> tuple[Size, ...]:
         kind = re.fullmatch(KIND, word)
         if not kind or not int(kind[1]) or not int(kind[2]):
             raise Usage(f"{what} must be kinds of nodes with commas between them, such as "
-                        f"2x8:64G,4x2 (COUNTxCPUS[:MEMORY], at most {MOST_CPUS} CPUs each), "
-                        f"not '{text}'")
+                        f"2x8:64G,4x2 (COUNTxCPUS[:MEMORY], at most {MOST_NODES} nodes with at "
+                        f"most {MOST_CPUS} CPUs each), not '{text}'")
         size = Size(int(kind[2]), _memory(f'the memory of {what}', kind[3]) if kind[3] else 0)
         if len(nodes) + int(kind[1]) > MOST_NODES:
             raise Usage(f"{what} '{text}' has more than {MOST_NODES} nodes")
@@ -110,10 +110,7 @@ def _nodes(what: str, text: str) -> tuple[Size, ...]:
 
 def cpus(what: str, text: str) -> int:
     """The number of a node's CPUs in an option or variable ``what``; raises Usage."""
-    count = names.number(text, what, MOST_CPUS)
-    if not count:
-        raise Usage(f'{what} must be at least 1')
-    return count
+    return names.number(text, what, MOST_CPUS, 1)
 
 
 def _memory(what: str, text: str) -> int:

@@ -107,8 +107,8 @@ def check_public(root: etree._Element, netmask: str, public: Mapping[str, str]) 
     if private.overlaps(outside):
         raise Failure(f'line {network.sourceline}: the private network {private} overlaps the '
                       f"public network {outside}, in which the frontend would have "
-                      f"'{public['ip']}': give "
-                      '<network> another <ipaddress>, or the site other public_ips')
+                      f"'{public['ip']}': choose another with --private-network or in "
+                      '<network>, or other public_ips for the site')
 
 
 def check_subnet(bridge: str, address: str, netmask: str, taken: Taken) -> None:
@@ -197,6 +197,9 @@ def search(settings: Settings) -> list[str]:
 
 
 def _publics(settings: Settings) -> list[Public]:
+    if not settings['gateway'] or not settings['netmask']:
+        raise Failure(f"{settings.path}: public_network = {settings['public_network']} needs the "
+                      'settings gateway and netmask')
     try:
         subnet = _subnet(settings['gateway'], settings['netmask'])
     except ValueError:

@@ -58,8 +58,8 @@ def _write(path: str, content: bytes, key: str | None) -> None:
 
 def _files(base: str, settings: Settings) -> Iterator[str]:
     """The paths of vcdb.txt, and of the vc-in.xml and images of each entry; raises Failure."""
-    def refuse(message: object) -> None:
-        raise Failure(message)
+    def refuse(message: str) -> None:
+        raise Failure(f'{message}: mend or remove this line')
     yield vcdb.FILE
     for name, path in vcdb.entries(base, refuse).items():
         try:

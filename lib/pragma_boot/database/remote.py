@@ -61,7 +61,7 @@ class Remote:
         if hashlib.new(wanted.algorithm, content).hexdigest() != wanted.hex:
             raise Failure(f"{self._other(vcdb.FILE)}; if it was published just now, try again")
         found = {}
-        for name, path in vcdb.parse(content, self.at(vcdb.FILE), log.warn).items():
+        for name, path in vcdb.parse(content, self.at(vcdb.FILE), vcdb.skipped).items():
             try:
                 relative = sums.checked(path, 'vc-in.xml')
                 self.digest(relative)

@@ -33,10 +33,15 @@ def checked(name: str) -> str:
     return name
 
 
-def entries(base_path: str, complain: Callable[[object], None] = log.warn) -> dict[str, str]:
+def skipped(message: str) -> None:
+    """Say of a bad line that it is passed over."""
+    log.warn(f'{message}: the line is skipped')
+
+
+def entries(base_path: str, complain: Callable[[str], None] = skipped) -> dict[str, str]:
     """The entries of the database below ``base_path``: {name: absolute path of its vc-in.xml}.
 
-    ``complain`` is called with a message for each line that is not an entry; the line is skipped.
+    ``complain`` is called with a message for each line that is not an entry, which is skipped.
     Raises Failure for a folder without vcdb.txt.
     """
     path = os.path.join(os.path.abspath(folder(base_path)), FILE)
@@ -62,7 +67,7 @@ def folder(base_path: str) -> str:
     return base_path
 
 
-def parse(content: bytes, path: str, complain: Callable[[object], None]) -> dict[str, str]:
+def parse(content: bytes, path: str, complain: Callable[[str], None]) -> dict[str, str]:
     """The entries of a vcdb.txt: {name: path of its vc-in.xml as written there}.
 
     ``complain`` is called for each bad line, with ``path`` and the number of the line.
@@ -74,7 +79,7 @@ def parse(content: bytes, path: str, complain: Callable[[object], None]) -> dict
             if name in found:
                 raise Failure(f"duplicate entry '{name}'")
         except Failure as failure:
-            complain(f'{path}:{count}: {failure}: the line is skipped')
+            complain(f'{path}:{count}: {failure}')
             continue
         if name:
             found[name] = relative

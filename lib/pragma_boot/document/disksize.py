@@ -72,7 +72,8 @@ def check(root: etree._Element) -> None:
 
 def _require(size: int, image: int, role: str) -> None:
     if size < image:
-        raise Failure(f"disk size '{size}' of the {role} is less than the {image} bytes of its "
-                      'image: ask for more, or for nothing to have the size of the image')
+        raise Failure(f'the disk of the {role} would have {size >> 20} MiB, which is less than the '
+                      f'{-(-image // STEP)} MiB of its image: ask for more (--disk-size, or '
+                      '<capacity>), or for nothing to have the size of the image')
     if size > MAXIMUM:
-        raise Failure(f"disk size '{size}' of the {role} is more than {MAXIMUM >> 40} TiB")
+        raise Failure(f'the disk of the {role} would have more than {MAXIMUM >> 40} TiB')

@@ -89,12 +89,13 @@ def size(text: str, what: str, maximum: int) -> int:
     """The bytes of a size of ``what``, from 1 to ``maximum``; raises Usage."""
     found = byte_count(text)
     if not found or found > maximum:
-        raise Usage(f"{what} must be a size such as 20G, of at most {maximum >> 40}T, not '{text}'")
+        raise Usage(f"{what} must be a whole number with K, M, G or T, such as 20G, of at most "
+                    f"{maximum >> 40}T, not '{text}'")
     return found
 
 
-def number(text: str, what: str, maximum: int) -> int:
-    """A whole number of ``what`` from 0 to ``maximum``, in plain digits; raises Usage."""
-    if not re.fullmatch('[0-9]{1,9}', text or '') or int(text) > maximum:
-        raise Usage(f"{what} must be a whole number from 0 to {maximum}, not '{text}'")
+def number(text: str, what: str, maximum: int, minimum: int = 0) -> int:
+    """A whole number of ``what`` in plain digits; raises Usage."""
+    if not re.fullmatch('[0-9]{1,9}', text or '') or not minimum <= int(text) <= maximum:
+        raise Usage(f"{what} must be a whole number from {minimum} to {maximum}, not '{text}'")
     return int(text)
