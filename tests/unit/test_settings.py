@@ -21,7 +21,7 @@ def test_reads_lines_and_comments(tmp_path):
 @pytest.mark.parametrize('line, hint', [
     ('host = qemu:///session', ": is it 'hosts'?"),
     ('private_networks = socket', ": is it 'private_network'?"),
-    ('colour = green', '')])
+    ('JOBS = 2', ': settings are in lower case'), ('colour = green', '')])
 def test_refuses_an_unknown_setting_with_its_line(tmp_path, line, hint):
     key = line.split()[0]
     with pytest.raises(Failure,
@@ -29,7 +29,12 @@ def test_refuses_an_unknown_setting_with_its_line(tmp_path, line, hint):
         read(tmp_path, f'jobs = 2\n{line}\n')
 
 
-@pytest.mark.parametrize('line', ['jobs', 'Jobs = 2', 'jobs: 2'])
+def test_the_last_line_of_a_setting_counts(tmp_path):
+    """As with make; a line can be added to a copy of another site's file."""
+    assert read(tmp_path, 'jobs = 2\njobs = 3\n')['jobs'] == '3'
+
+
+@pytest.mark.parametrize('line', ['jobs', 'jobs: 2'])
 def test_refuses_what_is_not_a_setting(tmp_path, line):
     with pytest.raises(Failure, match=re.escape(f":1: not a 'key = value' line: '{line}'")):
         read(tmp_path, line)

@@ -84,7 +84,7 @@ class Settings:
             line = line.split('#', 1)[0].strip()
             if not line:
                 continue
-            match = re.fullmatch(r'([a-z_]+)\s*=\s*(.*)', line)
+            match = re.fullmatch(r'([A-Za-z_]+)\s*=\s*(.*)', line)
             if not match:
                 raise Failure(f"{path}:{count}: not a 'key = value' line: '{line}'")
             if match[1] not in DEFAULTS:
@@ -175,6 +175,8 @@ def _default_path() -> str:
 
 def _similar(key: str) -> str:
     """The hint at the setting that a misspelt ``key`` resembles, '' where it resembles none."""
+    if key.lower() in DEFAULTS:
+        return ': settings are in lower case'
     import difflib
     similar = difflib.get_close_matches(key, DEFAULTS, 1)
     return f": is it '{similar[0]}'?" if similar else ''
