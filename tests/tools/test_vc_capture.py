@@ -10,6 +10,7 @@ import pytest
 from lxml import etree
 
 from lab import ROOT
+from lab.hosts import need_namespaces
 from lab.images import make_image, pack
 from lab.kills import KILL_AT
 from lab.leftovers import processes, settled
@@ -311,6 +312,19 @@ def test_two_at_once_make_one_entry(source):
     assert sorted(one.returncode for one in done) == [0, 1]
     assert (source.base / 'vcdb.txt').read_text().count('new,') == 1
     assert sorted(os.listdir(source.base)) == sorted([source.entry, 'new', 'vcdb.txt'])
+
+
+def test_a_full_database_is_named(source):
+    need_namespaces()
+    base = source.folder / 'full'
+    base.mkdir()
+    done = subprocess.run(
+        ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs -o size=16k none "$0" && exec "$@"', base,
+         ROOT / 'bin' / 'vc-capture', source.cluster, '--as', 'new', '--base_path', base],
+        capture_output=True, env=source.environment(), check=False)
+    line, = lines(done.stderr)
+    assert line == (f"vc-capture: cannot use '{base}/.vc-capture.new/new-frontend.img.gz': "
+                    'No space left on device')
 
 
 def test_a_full_disk_leaves_nothing(source):

@@ -10,7 +10,6 @@ import copy
 import fcntl
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
@@ -149,8 +148,7 @@ def _image(root: etree._Element, role: str, node: etree._Element | None, path: s
     subject = (f'the staged image of the {role} nodes' if node is None else
                f"node '{node.get('name')}'")
     begin = time.monotonic()
-    with (terminal.Progress() as progress, files.draft(path) as file,
-          tempfile.TemporaryFile(dir=folder) as disk):
+    with terminal.Progress() as progress, files.unnamed(folder) as disk:
         progress.draw(f'copying {subject}', 0, '')
         if node is None:
             staged.require(root, role)
@@ -160,7 +158,8 @@ def _image(root: etree._Element, role: str, node: etree._Element | None, path: s
                 raise Failure(f'{subject} has no disk: run vc-inject')
             with engines.storage(node, ledger).reading(node, folder) as (overlay, backing):
                 flatten.flatten(overlay, backing, disk, maximum, subject)
-        with clean.copy(disk, folder, wish.kept, subject) as cleaned:
+        with (clean.copy(disk, folder, wish.kept, subject) as cleaned,
+              files.draft(path) as file):
             def chunks() -> Iterator[bytes | bytearray]:
                 done = 0
                 for chunk in cleaned.chunks():
@@ -168,8 +167,8 @@ def _image(root: etree._Element, role: str, node: etree._Element | None, path: s
                     done += len(chunk)
                     progress.draw_bytes(f'compressing {subject}', done, cleaned.size)
             pack.FORMATS[wish.format](chunks(), file)
-        size = os.fstat(file.fileno()).st_size
-        files.commit(file, files.temporary(path), path, 0o444)
+            size = os.fstat(file.fileno()).st_size
+            files.commit(file, files.temporary(path), path, 0o444)
     seconds = time.monotonic() - begin
     return (f"{role}: {subject}, {cleaned.size >> 20} MiB, packed {size >> 20} MiB; "
             f'{cleaned.removed.files} files removed, {cleaned.removed.bytes >> 20} MiB unused; '

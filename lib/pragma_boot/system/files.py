@@ -50,6 +50,21 @@ def draft(path: str) -> Iterator[BinaryIO]:
         remove(name)
 
 
+@contextlib.contextmanager
+def unnamed(folder: str) -> Iterator[BinaryIO]:
+    """A binary file without a name in ``folder`` for the block, which an OSError of writing names.
+
+    It disappears however we exit.
+    """
+    import tempfile
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:
+        error.filename = error.filename or folder
+        raise
+
+
 def remove(path: str) -> None:
     """Remove a file, if it is there."""
     with contextlib.suppress(FileNotFoundError):
