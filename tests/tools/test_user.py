@@ -56,7 +56,7 @@ def test_the_option_decides_and_the_environment_before_the_key(site, monkeypatch
     assert line.startswith("vc-allocate: PRAGMA_USER 'root' is an account of the system: ")
 
 
-@pytest.mark.parametrize('name', ['', 'Ann', '1ann', 'a b', 'a' * 33, 'ann$', 'é', '-ann', 'a\n'])
+@pytest.mark.parametrize('name', ['Ann', '1ann', 'a b', 'a' * 33, 'ann$', 'é', '-ann', 'a\n'])
 def test_a_name_that_useradd_does_not_take_is_refused(site, name):
     document = site.document(site.entry, 'vc-parse')
     for tool, *arguments in (('vc-allocate', '--num-cpus', 1),

@@ -93,7 +93,7 @@ def test_row_07_refuses_bad_names(site, document, name):
                                          input=document)
 
 
-@pytest.mark.parametrize('number', ['-1', '1e9', '1_0', '../..', '', '1.5', '٣', '99999999999'])
+@pytest.mark.parametrize('number', ['-1', '1e9', '1_0', '../..', '1.5', '٣', '99999999999'])
 def test_row_26_wrong_numbers_of_cpus(site, document, number):
     line = site.fails('vc-allocate', f'--num-cpus={number}', input=document, status=2)
     assert '--num-cpus must be a whole number' in line
