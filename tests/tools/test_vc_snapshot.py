@@ -223,3 +223,131 @@ def test_killed_it_leaves_the_cluster_running(cluster, points):
         assert {tuple(labels(site, node)) for node in NODES} == {('one',)}, said
         site.run('vc-snapshot', site.name, '--delete', 'one')
     assert mine(site) == sorted(all_nodes(site)) or mine(site)
+
+
+def resize(site, num_cpus, status=0):
+    """vc-resize without a frontend that can be told: the nodes are as asked for all the same."""
+    return site.run('vc-resize', '--force', '--num-cpus', num_cpus, site.name, status=status)
+
+
+@pytest.fixture
+def told(cluster, monkeypatch):
+    """The cluster, whose frontend a fake ssh tells; the file with what it was told last."""
+    programs = cluster.folder / 'fake'
+    programs.mkdir()
+    (programs / 'ssh').write_text(f'#!/bin/sh\nexec cat >{cluster.folder}/told\n')
+    (programs / 'ssh').chmod(0o755)
+    monkeypatch.setenv('PATH', f"{programs}:{os.environ['PATH']}")
+    folder = cluster.temp / 'clusters' / cluster.name
+    (folder / 'frontend.known_hosts').write_text('frontend ssh-ed25519 AAAA\n')
+    return cluster.folder / 'told'
+
+
+def test_a_node_of_an_old_name_is_not_destroyed(cluster, told):
+    """A cluster that shrank and grew again has other nodes under the same names."""
+    site = cluster
+    site.run('vc-snapshot', site.name, '--as', 'one')
+    resize(site, 2)
+    resize(site, 4)
+    ids = {name: virsh('domid', name) for name in mine(site)}
+    line = site.fails('vc-snapshot', site.name, '--revert', 'one')
+    assert line == ("vc-snapshot: snapshot 'one' is older than node 'compute-1': shrink the "
+                    f"cluster first ('vc-resize --num-cpus 2 {site.name}')")
+    assert ids == {name: virsh('domid', name) for name in mine(site)}
+    assert set(states(site).values()) == {'running'}
+    # The remedy of the message.
+    resize(site, 2)
+    told.unlink()
+    done = site.run('vc-snapshot', site.name, '--revert', 'one')
+    assert lines(done.stderr) == ['vc-snapshot: not in the cluster any more: compute-1']
+    assert set(states(site).values()) == {'running'} and len(states(site)) == 2
+    assert b'name="compute-0"' in told.read_bytes() and b'compute-1' not in told.read_bytes()
+
+
+def test_a_newer_node_is_named_before_anything_is_destroyed(cluster, told):
+    site = cluster
+    resize(site, 0)
+    site.run('vc-snapshot', site.name, '--as', 'one')
+    resize(site, 4)
+    ids = {name: virsh('domid', name) for name in mine(site)}
+    line = site.fails('vc-snapshot', site.name, '--revert', 'one')
+    assert "older than node 'compute-0': shrink the cluster first ('vc-resize --num-cpus 0" in line
+    assert ids == {name: virsh('domid', name) for name in mine(site)}
+
+
+def test_a_frontend_that_cannot_be_told_after_a_revert(cluster, told):
+    site = cluster
+    site.run('vc-snapshot', site.name, '--as', 'running')
+    stop(site)
+    site.run('vc-snapshot', site.name, '--as', 'stopped')
+    site.boot()
+    (site.temp / 'clusters' / site.name / 'frontend.known_hosts').write_text('x\n')
+    resize(site, 0)
+    done = site.run('vc-snapshot', site.name, '--revert', 'stopped')
+    gone, told_later = lines(done.stderr)[:2]
+    assert gone == 'vc-snapshot: not in the cluster any more: compute-0, compute-1'
+    assert told_later == ('vc-snapshot: the frontend does not run; when it can be reached, '
+                          f"'vc-resize --num-cpus 0 {site.name}' tells it its nodes")
+    (site.folder / 'fake' / 'ssh').write_text('#!/bin/sh\necho refused >&2; exit 255\n')
+    done = site.run('vc-snapshot', site.name, '--revert', 'running')
+    assert 'its frontend cannot be reached: refused; when it can' in lines(done.stderr)[1]
+    assert set(states(site).values()) == {'running'}
+
+
+def test_a_failure_in_the_middle_leaves_no_node_suspended(cluster):
+    """The disk of one node cannot be written."""
+    site = cluster
+    site.run('vc-snapshot', site.name, '--as', 'one')
+    path = disk(site, 'compute-1')
+    virsh('destroy', f'{site.name}-compute-1')
+    subprocess.run(['chattr', '+i', path], check=False)
+    if not immutable(path):
+        do_without('chattr +i does nothing here')
+    try:
+        line = site.fails('vc-snapshot', site.name, '--revert', 'one')
+    finally:
+        subprocess.run(['chattr', '-i', path], check=True)
+    assert line.endswith("; nodes that are back go on, and the others are stopped: repeat the "
+                         f"command, or 'vc-start {site.name}'")
+    assert states(site)[f'{site.name}-compute-1'] == 'shut off'
+    assert 'paused' not in states(site).values()
+    site.run('vc-snapshot', site.name, '--revert', 'one')
+    assert set(states(site).values()) == {'running'}
+
+
+def immutable(path):
+    """Whether a file cannot be written, even by root."""
+    try:
+        with open(path, 'ab'):
+            return False
+    except OSError:
+        return True
+
+
+def test_paused_nodes_stay_paused(cluster):
+    site = cluster
+    virsh('suspend', f'{site.name}-compute-1')
+    one = {f'{site.name}-{node}': 'running' for node in NODES} | {
+        f'{site.name}-compute-1': 'paused'}
+    site.run('vc-snapshot', site.name, '--as', 'one')
+    assert states(site) == one
+    virsh('resume', f'{site.name}-compute-1')
+    site.run('vc-snapshot', site.name, '--revert', 'one')
+    assert states(site) == one
+
+
+@pytest.mark.parametrize('content, fault', [
+    ('<snapshots><snapshot/></snapshots>', 'a <snapshot> has no name, taken or state'),
+    ('<x/>', 'its root is not <snapshots>'),
+    ("<snapshots><snapshot name='a' taken='b' state='complete'/></snapshots>",
+     'a complete <snapshot> has no <node>'),
+    ("<snapshots><snapshot name='a' taken='b' state='complete'><node/></snapshot></snapshots>",
+     'a <node> has no name'),
+])
+def test_a_file_that_was_edited(site, content, fault):
+    site.document(site.entry, 'vc-allocate')
+    path = site.temp / 'clusters' / site.entry / 'snapshots.xml'
+    path.write_text(content)
+    for words in (('--list',), ('--revert', 'a'), ('--as', 'a'), ('--delete', 'a')):
+        line = site.fails('vc-snapshot', site.entry, *words)
+        assert line == f"vc-snapshot: '{path}' is not as vc-snapshot writes it: {fault}"

@@ -14,17 +14,14 @@ from typing import Any
 from lxml import etree
 
 from ..document import tree
-from ..engine.protocol import ACTIVE
+from ..engine.protocol import PAUSED, READY, RUNNING
 from ..engine.registry import Engines, by_engine, engine_uri
-from ..system import files, log, names, workers
+from ..system import log, names, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
 from .ledger import Ledger
+from .snapshot_records import COMPLETE, Records
 from .states import View
-
-FILE = 'snapshots.xml'
-
-HEADER = ('SNAPSHOT', 'TAKEN', 'NODES', 'MEMORY')
 
 TRIES = 60
 """Attempts of the guard, one a second: libvirt may still be busy with the snapshot."""
@@ -35,30 +32,24 @@ class Snapshots:
 
     def __init__(self, name: str, settings: Settings) -> None:
         self._name = name
+        self._settings = settings
         self._ledger = Ledger(settings.temporary_directory)
         self._engines = Engines(settings)
         self._jobs = settings.number('jobs')
-        self._nodes = tree.nodes(self._ledger.known(name))
-        self._path = os.path.join(self._ledger.folder(name), FILE)
+        self._root = self._ledger.known(name)
+        self._nodes = tree.nodes(self._root)
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """The rows of a table with HEADER, one for each snapshot."""
-        for one in self._read():
-            nodes = one.findall('node')
-            memory = [node.get('name') for node in nodes if node.get('memory') == 'yes']
-            if one.get('state') == 'complete':
-                yield (one.get('name'), one.get('taken'), str(len(nodes)),
-                       'all' if len(memory) == len(nodes) else ','.join(memory) or 'none')
-            else:
-                yield one.get('name'), one.get('taken'), 'incomplete', '-'
+        """The rows of a table with snapshot_records.HEADER, one for each snapshot."""
+        return self._records().rows()
 
     def take(self, label: str) -> None:
         """Take a snapshot of all nodes; raises Failure, and then none is left."""
         names.checked(label, 'snapshot')
         with self._ledger.alone(self._name):
-            records = self._read()
-            old = self._find(records, label)
-            if old is not None and old.get('state') == 'complete':
+            records = self._records()
+            old = records.find(label)
+            if old is not None and old.get('state') == COMPLETE:
                 raise Failure(f"cluster '{self._name}' has a snapshot '{label}' already: choose "
                               f"another label, or 'vc-snapshot {self._name} --delete {label}'")
             view = self._view()
@@ -74,12 +65,8 @@ class Snapshots:
                 if label in groups[engine_uri(node.get('host'))].labels(node):
                     raise Failure(f"node '{node.get('name')}' has a snapshot '{label}' that "
                                   'vc-snapshot did not take: choose another label')
-            record = tree.put(records, etree.Element(
-                'snapshot', name=label, state='incomplete',
-                taken=time.strftime('%Y-%m-%dT%H:%M:%S%z')))
-            self._write(records)
-            running = [node for node in self._nodes
-                       if (domain := view.domain(node)) and domain.state in ACTIVE]
+            record = records.add(label, time.strftime('%Y-%m-%dT%H:%M:%S%z'))
+            running = self._in(view, RUNNING, READY)
             try:
                 with self._suspended(running):
                     memory = workers.each(
@@ -89,79 +76,103 @@ class Snapshots:
                 with contextlib.suppress(Failure):
                     self._delete(label)
                     records.remove(record)
-                    self._write(records)
                 raise
+            paused = self._in(view, PAUSED)
             for node, kept in zip(self._nodes, memory, strict=True):
                 tree.put(record, etree.Element(
                     'node', name=node.get('name'), memory='yes' if kept else 'no',
-                    state='running' if node in running else 'stopped'))
-            record.set('state', 'complete')
-            self._write(records)
+                    state='running' if node in running else PAUSED if node in paused
+                    else 'stopped'))
+            record.set('state', COMPLETE)
+            records.write()
 
     def revert(self, label: str) -> list[str]:
         """Bring all nodes back to a snapshot; the names of those that stay stopped.
 
-        Those whose disk alone was kept while they ran are among them. Safe to repeat.
+        Those whose disk alone was kept while they ran are among them. Safe to repeat. The frontend
+        is told its document if nodes of the snapshot have left the cluster.
         """
         with self._ledger.alone(self._name):
-            record = self._require(label)
-            known = {node.get('name') for node in record.iterfind('node')}
-            for node in self._nodes:
-                if node.get('name') not in known:
-                    raise Failure(f"node '{node.get('name')}' is not in snapshot '{label}', which "
-                                  'was taken before it was made')
+            record = self._records().require(label)
+            if record.get('state') != COMPLETE:
+                raise Failure(f"snapshot '{label}' of cluster '{self._name}' is not complete: "
+                              'take it again, or delete it')
+            states = {node.get('name'): node.get('state') for node in record.iterfind('node')}
             self._view()
             groups = self._groups(self._nodes)
+            self._refuse_newer(label, set(states), groups)
             # All stop before the first one goes back: no node meets another one's past.
             workers.each(lambda node: self._engines[node.get('host')].destroy(node), self._nodes,
                          self._jobs)
-            back = workers.each(
-                lambda node: groups[engine_uri(node.get('host'))].revert(node, label),
-                self._nodes, self._jobs)
-            self._resume([node for node, runs in zip(self._nodes, back, strict=True) if runs])
-            return [node.get('name') for node, runs in zip(self._nodes, back, strict=True)
-                    if not runs]
+            try:
+                back = workers.each(
+                    lambda node: groups[engine_uri(node.get('host'))].revert(node, label),
+                    self._nodes, self._jobs)
+            except Failure as failure:
+                raise Failure(f'{failure}; nodes that are back go on, and the others are stopped: '
+                              f"repeat the command, or 'vc-start {self._name}'") from None
+            finally:
+                # Where one fails, too: the others would stay suspended.
+                self._resume([node for node in self._in(self._view(), PAUSED)
+                              if states[node.get('name')] != PAUSED])
+        stopped = [node.get('name') for node, runs in zip(self._nodes, back, strict=True)
+                   if not runs]
+        gone = set(states) - {node.get('name') for node in self._nodes}
+        if gone:
+            self._tell(sorted(gone), stopped)
+        return stopped
 
     def delete(self, label: str) -> None:
         """Delete a snapshot, complete or not. Safe to repeat after a failure."""
         with self._ledger.alone(self._name):
-            records = self._read()
-            record = self._find(records, label)
-            if record is None:
-                raise self._missing(label)
+            records = self._records()
+            record = records.require(label)
             self._view()
             record.set('state', 'incomplete')
-            self._write(records)
+            records.write()
             self._delete(label)
             records.remove(record)
-            self._write(records)
 
-    def _require(self, label: str) -> etree._Element:
-        record = self._find(self._read(), label)
-        if record is None:
-            raise self._missing(label)
-        if record.get('state') != 'complete':
-            raise Failure(f"snapshot '{label}' of cluster '{self._name}' is not complete: take it "
-                          'again, or delete it')
-        return record
+    def _records(self) -> Records:
+        return Records(self._name, self._ledger)
 
-    def _missing(self, label: str) -> Failure:
-        there = ', '.join(one.get('name') for one in self._read()) or 'none'
-        return Failure(f"cluster '{self._name}' has no snapshot '{label}': it has {there}")
+    def _refuse_newer(self, label: str, known: set[str], groups: dict[str, Any]) -> None:
+        """Raise Failure if a node was made after a snapshot that has the nodes ``known``.
 
-    def _read(self) -> etree._Element:
-        try:
-            with open(self._path, 'rb') as file:
-                return tree.parse(file.read(), f"'{self._path}'")
-        except FileNotFoundError:
-            return etree.Element('snapshots')
+        A name alone does not tell: a cluster that shrank and grew has other nodes of old names.
+        """
+        from . import growth
 
-    def _write(self, records: etree._Element) -> None:
-        files.write(self._path, tree.serialize(records), 0o600)
+        def lacks(node: etree._Element) -> bool:
+            return (node.get('name') not in known or node.find('disk') is None
+                    or label not in groups[engine_uri(node.get('host'))].labels(node))
 
-    @staticmethod
-    def _find(records: etree._Element, label: str) -> etree._Element | None:
-        return next((one for one in records if one.get('name') == label), None)
+        lacking = workers.each(lacks, self._nodes, self._jobs)
+        newer = [node for node, is_newer in zip(self._nodes, lacking, strict=True) if is_newer]
+        if tree.frontend(self._root) in newer:
+            raise Failure(f"the disk of the frontend has no snapshot '{label}': cluster "
+                          f"'{self._name}' cannot go back to it")
+        staying = 0
+        for node in growth.compute_nodes(self._root):
+            if node in newer:
+                raise Failure(f"snapshot '{label}' is older than node '{node.get('name')}': shrink "
+                              f"the cluster first ('vc-resize --num-cpus {staying} {self._name}')")
+            staying += int(node.get('cpus'))
+
+    def _tell(self, gone: list[str], stopped: list[str]) -> None:
+        """Tell the frontend that nodes of the snapshot have left the cluster, as it was told."""
+        from . import update
+        log.warn(f"not in the cluster any more: {', '.join(gone)}")
+        update.begin(self._name, self._ledger, update.begun(self._name, self._ledger) or [])
+        if tree.frontend(self._root).get('name') in stopped:
+            log.warn(f'the frontend does not run; {update.remedy(self._root)}')
+        else:
+            update.settle(self._root, self._settings)
+
+    def _in(self, view: View, *states: str) -> list[etree._Element]:
+        """The nodes whose domains are in one of ``states``."""
+        return [node for node in self._nodes
+                if (domain := view.domain(node)) and domain.state in states]
 
     def _view(self) -> View:
         """What the engines report of the nodes; raises Failure where one does not answer."""

@@ -46,11 +46,13 @@ class Snapshots:
                 self._engine.virsh('snapshot-create-as', '--domain', name, label)
                 return active
             except Failure as failure:
-                if not active:
+                # Of a disk in a pool, a snapshot of the disk alone could not be applied.
+                if not active or node.find('disk').get('pool'):
                     raise
                 log.warn(f"the memory of node '{node.get('name')}' cannot be kept, its disk alone "
                          f'is: {failure}')
         elif active:
+            _path(node)
             log.warn(f"the memory of node '{node.get('name')}' cannot be kept, its disk alone is: "
                      'libvirt takes no snapshot of a domain with UEFI')
         if active:
