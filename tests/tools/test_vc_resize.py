@@ -2,6 +2,7 @@
 import os
 import re
 import shlex
+import threading
 
 import pytest
 from lxml import etree
@@ -262,6 +263,48 @@ def test_unequal_nodes(site, frontend):
     assert 'must be a whole number' in line
     resize(site, 5)
     check(site, 'compute-0', 'compute-1')
+
+
+def ready(site, *names):
+    """Report that nodes are ready, on the consoles of guests that report nothing themselves."""
+    for name in names:
+        with open(folder(site) / f'{name}.console.log', 'ab') as console:
+            console.write(f'\r\npragma_boot: ready {name}\r\n'.encode())
+
+
+def test_waits_again_when_repeated(site, frontend):
+    """As after a kill: the nodes are started, and the frontend knows them."""
+    for name in mine(site):
+        virsh('resume', name)
+    resize(site, 5)
+    ready(site, 'frontend', 'compute-0')
+    done = resize(site, 5, '--wait', '--timeout', 1, status=1)
+    assert "'compute-1', 'compute-2' not ready after 1 s" in lines(done.stderr)[-1]
+    timer = threading.Timer(2, ready, [site, 'compute-1', 'compute-2'])
+    timer.start()
+    done = resize(site, 5, '--wait')
+    timer.join()
+    assert [re.sub('[0-9]+ s', 'N s', line) for line in lines(done.stderr)] == [
+        f'vc-resize: {name} is ready after N s' for name in ('compute-1', 'compute-2')]
+    assert resize(site, 5, '--wait').stderr == b''
+
+
+@pytest.mark.parametrize('what', ['stopped', 'never started'])
+def test_a_cluster_that_does_not_run(site, what):
+    without_dependency(site)
+    site.document(site.entry, 'vc-inject')
+    if what == 'stopped':
+        site.run('vc-start', site.entry)
+        site.run('vc-shutdown', '--timeout', 0, site.entry)
+    before, domains = (folder(site) / 'document.xml').read_bytes(), mine(site)
+    said = f"the frontend of cluster '{site.entry}' does not run: 'vc-start {site.entry}' first"
+    for words in (('6',), ('6', '--force'), ('4',), ('2',)):
+        assert site.fails('vc-resize', site.entry, '--num-cpus', *words) == f'vc-resize: {said}'
+    assert (folder(site) / 'document.xml').read_bytes() == before and mine(site) == domains
+    line = site.fails('vc-resize', site.entry, '--num-cpus', '2', '--force')
+    assert 'has 2 CPUs now, but ' in line and nodes(site) == {'compute-0': 2}
+    assert 'has 2 CPUs now, but ' in site.fails('vc-resize', site.entry, '--num-cpus', '2',
+                                                '--force')
 
 
 def test_as_filters(site, frontend):

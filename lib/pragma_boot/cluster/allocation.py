@@ -90,12 +90,12 @@ def _shortage(wanted: list[tuple[int, int]], free: list[Free]) -> Shortage:
     largest = max(free, key=lambda place: (place.cpus, place.memory), default=Free('', 0, 0))
     return Shortage(
         f"not enough room: {'1 node needs' if len(wanted) == 1 else f'{len(wanted)} nodes need'} "
-        f'{sum(count for count, _ in wanted)} CPUs and '
+        f'{names.cpus(sum(count for count, _ in wanted))} and '
         f'{sum(kib for _, kib in wanted) >> 10} MiB, but '
-        f'{sum(max(place.cpus, 0) for place in free)} CPUs and '
+        f'{names.cpus(sum(max(place.cpus, 0) for place in free))} and '
         f'{sum(max(place.memory, 0) for place in free) >> 10} MiB are free on '
         f"{len(free)} host{'s' * (len(free) > 1)}"
-        + f', the largest of which has {largest.cpus} CPUs and {largest.memory >> 10} MiB'
+        + f', the largest of which has {names.cpus(largest.cpus)} and {largest.memory >> 10} MiB'
         * (len(free) > 1)
         + " ('vc-status' shows the clusters; the setting cpu_overcommit allows more CPUs)")
 

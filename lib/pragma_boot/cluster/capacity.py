@@ -11,6 +11,7 @@ from ..document.requirement import Requirement
 from ..document.tree import ROLES, domain_name
 from ..engine.protocol import Domain
 from ..engine.registry import Engines, site_uris
+from ..system import names
 from ..system.failure import Failure, Shortage
 from ..system.settings import Settings
 from .allocation import Free
@@ -96,7 +97,7 @@ def check_edited(known: etree._Element, root: etree._Element,
         if free.host in grown and (free.cpus < 0 or free.memory < 0):
             cpus, memory = max(-free.cpus, 0), max(-free.memory, 0) >> 10
             raise Shortage(f"not enough room on '{free.host}' for the edited nodes of cluster "
-                           f"'{name}': {cpus} CPUs and {memory} MiB are missing")
+                           f"'{name}': {names.cpus(cpus)} and {memory} MiB are missing")
 
 
 def _reservations(

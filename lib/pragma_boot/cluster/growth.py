@@ -12,6 +12,7 @@ from ..document.attachment import of as attachment_of
 from ..document.hardware import memory
 from ..document.tree import domain
 from ..engine.registry import engine_uri, same_kind
+from ..system import names
 from ..system.failure import Failure
 from ..system.settings import Settings
 from . import allocation, pool
@@ -48,7 +49,8 @@ def leaving(root: etree._Element, wanted: int) -> list[etree._Element]:
         chosen.insert(0, nodes.pop())
         above, left = left, left - int(chosen[0].get('cpus'))
     if left < wanted:
-        raise Failure(f"cluster '{tree.cluster(root).get('name')}' cannot shrink to {wanted} CPUs: "
+        raise Failure(f"cluster '{tree.cluster(root).get('name')}' cannot shrink to "
+                      f"{names.cpus(wanted)}: "
                       f"node '{chosen[0].get('name')}' has {above - left}, and nodes are not "
                       f'divided: use --num-cpus {left} or {above}')
     return chosen

@@ -60,7 +60,7 @@ def asked(options: Options, total: str) -> Wanted:
         if num_cpus and source == NODES:
             raise Usage(f'{NODES} tells the CPUs of each node: leave {total} out')
         if num_cpus not in (0, in_all):
-            raise Usage(f'{source} asks for {in_all} CPUs, and {total} for {num_cpus}')
+            raise Usage(f'{source} asks for {names.cpus(in_all)}, and {total} for {num_cpus}')
         num_cpus = in_all
     elif number is None:
         raise Usage(f"{total} or {NODES} is needed: try '{total} 4'")

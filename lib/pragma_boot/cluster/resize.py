@@ -12,18 +12,21 @@ from lxml import etree
 
 from ..document import tree
 from ..document.vcout import Projection
-from ..engine.protocol import Storage
+from ..engine.protocol import READY, Storage
 from ..engine.registry import Engines, by_engine
 from ..image import staged, staging
 from ..system import files
 from ..system.failure import Failure
 from ..system.lock import exclusive
+from ..system.names import cpus
 from ..system.settings import Settings
 from . import disks, growth, pool, update
 from .boot import Boot
 from .capacity import Capacity
+from .hooks import Hooks
 from .kinds import Wanted
 from .ledger import Ledger
+from .states import View
 
 LOCK = 'resize.lock'
 
@@ -41,27 +44,29 @@ class Resize:
         """Give the compute nodes of a cluster ``wanted`` CPUs in all.
 
         Nodes that are to leave are drained within ``seconds``, unless ``force`` is true. With
-        ``wait``, new nodes are awaited as long. Raises Shortage and Failure; the message says
-        whether the resize is kept, and what to type.
+        ``wait``, nodes that are not ready are awaited as long. Raises Shortage and Failure; the
+        message says whether the resize is kept, and what to type.
         """
         self.refuse_drivers(self._ledger.known(name))
         with exclusive(os.path.join(self._ledger.folder(name), LOCK)):
             root = self._ledger.known(name)
             shrinks = wanted < growth.num_cpus(root)
+            if not force or wanted > growth.num_cpus(root):
+                self._require_frontend(root)
             if shrinks:
                 failure = self._shrink(root, wanted, None if force else seconds)
             elif wanted > growth.num_cpus(root):
                 self._reserve(name, wanted)
-            boot = self._start(name)
+            self._start(name)
             root = self._ledger.known(name)
             if not shrinks:
                 failure = self._tell(root)
             if failure is not None:
-                raise Failure(f"cluster '{name}' has {wanted} CPUs now, but {failure}; "
+                raise Failure(f"cluster '{name}' has {cpus(wanted)} now, but {failure}; "
                               f'{update.remedy(root)}')
             update.end(name, self._ledger)
-        if boot and wait:
-            boot.wait(seconds)
+        if wait:
+            self._await(root, seconds)
 
     def refuse_drivers(self, root: etree._Element) -> None:
         """Raise Failure for a cluster whose engine cannot resize it."""
@@ -70,6 +75,22 @@ class Resize:
                 name = tree.cluster(root).get('name')
                 raise Failure(f"cluster '{name}' cannot be resized: an external driver booted it, "
                               'and no driver can add nodes to a cluster or remove them')
+
+    def _require_frontend(self, root: etree._Element) -> None:
+        """Raise Failure for a cluster whose frontend does not run: it could not be told."""
+        front, view = tree.frontend(root), View(self._engines, self._ledger)
+        view.require([front])
+        if not view.active(front):
+            name = tree.cluster(root).get('name')
+            raise Failure(f"the frontend of cluster '{name}' does not run: 'vc-start {name}' first")
+
+    def _await(self, root: etree._Element, seconds: int) -> None:
+        """Wait for the nodes that are not ready: those of an earlier call that was killed, too."""
+        view, nodes = View(self._engines, self._ledger), tree.nodes(root)
+        view.require(nodes)
+        waiting = [node for node in nodes if view.state(node) != READY]
+        if waiting:
+            Hooks(self._settings).wait(root, waiting, self._engines, self._ledger, seconds)
 
     def _tell(self, root: etree._Element, drain: int | None = None) -> Failure | None:
         """Tell the frontend; why that failed, None for success."""
@@ -100,7 +121,7 @@ class Resize:
             return
         self.refuse_drivers(root)
         if wanted < have:
-            raise Failure(f"cluster '{name}' has {have} CPUs, and a filter removes no nodes: "
+            raise Failure(f"cluster '{name}' has {cpus(have)}, and a filter removes no nodes: "
                           f"'vc-resize --num-cpus {wanted} {name}' does")
         if asked.nodes:
             raise Failure(f"cluster '{name}' has its nodes already: --nodes is for a new cluster, "
@@ -154,18 +175,15 @@ class Resize:
         return growth.grow(root, wanted, self._settings, capacity.free(documents),
                            pool.Taken.by(documents, self._ledger.identity))
 
-    def _start(self, name: str) -> Boot | None:
-        """Make the disks that nodes lack, and start the nodes that joined; their Boot, if any."""
+    def _start(self, name: str) -> None:
+        """Make the disks that nodes lack, and start the nodes that joined."""
         root, joining = self._ledger.known(name), update.begun(name, self._ledger) or []
         if all(node.find('disk') is not None for node in tree.nodes(root)) and not joining:
-            return None
+            return
         disks.make(root, self._settings)
         chosen = [node for node in tree.nodes(root) if node.get('name') in joining]
-        if not chosen:
-            return None
-        boot = Boot(root, chosen, self._settings)
-        boot.start()
-        return boot
+        if chosen:
+            Boot(root, chosen, self._settings).start()
 
     def _shrink(self, root: etree._Element, wanted: int, drain: int | None) -> Failure | None:
         """Remove nodes. Returns why the frontend was not told; without ``drain``, that is no error.

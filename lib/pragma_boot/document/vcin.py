@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from ..system import names
 from ..system.failure import Failure, cause
 from ..system.settings import Settings
 from . import difference, disksize, hardware, libvirt_schema, parts, permit, refusal, subnet
@@ -191,7 +192,7 @@ def _size(author: Author) -> str:
     if mib < LEAST_MIB:
         raise Doubt(f'{mib} MiB of memory, less than the {LEAST_MIB} MiB that a guest needs to '
                     'start')
-    return f"{mib} MiB of memory, {cpus} CPU{'s' * (cpus > 1)}"
+    return f"{mib} MiB of memory, {names.cpus(cpus)}"
 
 
 def _valid(author: Author) -> str:

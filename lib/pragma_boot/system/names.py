@@ -79,6 +79,15 @@ def checked_user(name: str, what: str) -> str:
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 
 
+def cpus(count: int) -> str:
+    """A number of CPUs in words: '1 CPU' or '4 CPUs'."""
+    return f"{count} CPU{'s' * (count != 1)}"
+
+
+MOST_SECONDS = 999_999
+"""The longest --timeout."""
+
+
 def byte_count(text: str) -> int | None:
     """The bytes of a size such as 512M or 20G, None where it is none."""
     match = re.fullmatch('([0-9]{1,15})([KMGT]?)', text)
@@ -99,3 +108,8 @@ def number(text: str, what: str, maximum: int, minimum: int = 0) -> int:
     if not re.fullmatch('[0-9]{1,9}', text or '') or not minimum <= int(text) <= maximum:
         raise Usage(f"{what} must be a whole number from {minimum} to {maximum}, not '{text}'")
     return int(text)
+
+
+def seconds(text: str) -> int:
+    """The seconds of a --timeout, of which a guest takes six digits; raises Usage."""
+    return number(text, '--timeout', MOST_SECONDS)
