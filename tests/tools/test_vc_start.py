@@ -1,7 +1,7 @@
 """vc-start: starts the nodes of a cluster that do not run. The counterpart of vc-shutdown."""
 import pytest
 
-from lab.nodes import all_nodes, mine, virsh, without_dependency
+from lab.nodes import all_nodes, boot, mine, virsh, without_dependency
 from lab.site import lines
 
 
@@ -34,6 +34,17 @@ def test_is_the_counterpart_of_vc_shutdown(stopped):
     assert set(states(stopped).values()) == {'running'}
 
 
+def test_lets_paused_nodes_go_on(stopped):
+    document = (stopped.temp / 'clusters' / stopped.entry / 'document.xml').read_bytes()
+    boot(stopped, document)
+    assert {virsh('domstate', name).strip() for name in all_nodes(stopped)} == {'paused'}
+    stopped.run('vc-start', '--node', 'compute-0', stopped.entry)
+    assert [virsh('domstate', name).strip() for name in all_nodes(stopped)] == [
+        'running', 'paused', 'paused']
+    assert stopped.run('vc-start', stopped.entry).stderr == b''
+    assert {virsh('domstate', name).strip() for name in all_nodes(stopped)} == {'running'}
+
+
 @pytest.mark.parametrize('name', ['frontend', '{}.local'])
 def test_one_node_by_its_name_or_fqdn(stopped, name):
     stopped.run('vc-start', '--node', name.format(stopped.entry), stopped.entry)
@@ -50,6 +61,8 @@ def test_wait_has_a_bound(stopped):
     line = lines(done.stderr)[-1]
     assert line.startswith(f"vc-start: cluster '{stopped.entry}' is not ready: ")
     assert "'frontend', 'compute-0', 'compute-1' not ready after 1 s" in line
+    # So early, the image is not to blame.
+    assert 'vc-check' not in line
     assert mine(stopped) == all_nodes(stopped)
 
 

@@ -5,8 +5,8 @@ from lxml import etree
 
 from ..document import tree
 from ..document.tree import ROLES, SSH, Dependency, cluster, domain_name
-from ..engine.protocol import STOPPED, Unsupported
-from ..engine.registry import Engines, engine_uri
+from ..engine.protocol import PAUSED, STOPPED, Unsupported
+from ..engine.registry import Engines, by_engine, engine_uri
 from ..image import staged
 from ..system import log, terminal, workers
 from ..system.failure import Failure
@@ -44,15 +44,18 @@ class Boot:
         return self._engines[node.get('host')].definition(
             self._root, node, self._accelerations[node.get('host')], storage.console(node), started)
 
-    def start(self, paused: bool = False, ignore_dependencies: bool = False) -> None:
+    def start(self, paused: bool = False, ignore_dependencies: bool = False,
+              resume: bool = False) -> None:
         """Start the nodes that do not run, several at a time, each after its dependency.
 
-        A node that runs is left alone. Raises Failure for a host that does not answer, before
-        anything is started, and for the first node that cannot be started; those that were begun
-        are brought to their end.
+        A node that runs is left alone; with ``resume``, a paused one goes on. Raises Failure for a
+        host that does not answer, before anything is started, and for the first node that cannot
+        be started; those that were begun are brought to their end.
         """
         self._look()
         self._check()
+        if resume:
+            self._resume()
         missing = [node for node in self._chosen if self._stopped(node)]
         roles = {role for role in ROLES if tree.boot_dependency(self._root, role) is None}
         first = [node for node in missing if ignore_dependencies or node.get('role') in roles]
@@ -81,6 +84,13 @@ class Boot:
         for failure in self._failures.values():
             if not isinstance(failure, Unsupported):
                 raise failure
+
+    def _resume(self) -> None:
+        """Let paused nodes go on."""
+        paused = [node for node in self._chosen if (domain := self._view.domain(node))
+                  and domain.state == PAUSED]
+        for uri, some in by_engine(paused).items():
+            self._engines[uri].snapshots().resume(some)
 
     def _stopped(self, node: etree._Element) -> bool:
         """Whether the node is to be started. A driver without states leaves one that runs alone."""

@@ -16,6 +16,9 @@ POLL_SECONDS = 0.5
 ASK_SECONDS = 5
 """Between two reads of the consoles, and between two questions to the engines."""
 
+BLAME_SECONDS = 60
+"""Before this time, most images are not ready, and nothing is wrong with them."""
+
 REST = 4
 """The shortest pause between two reads, as a multiple of the time that a read takes."""
 
@@ -63,7 +66,7 @@ def wait(chosen: list, engines: Engines, ledger: Ledger, seconds: int) -> None:
                 time.sleep(max(POLL_SECONDS, REST * looked))
     if waiting:
         names = ', '.join(f"'{node.get('name')}'" for node in waiting)
-        failed.append(f'{names} not ready after {seconds} s{judge.silence(waiting)}')
+        failed.append(f'{names} not ready after {seconds} s{judge.silence(waiting, seconds)}')
     if failed:
         name = chosen[0].getparent().get('name')
         raise Failure(f"cluster '{name}' is not ready: {'; '.join(failed)}"
@@ -126,14 +129,16 @@ class _Judge:
         _, words, name = min(seen, key=lambda stage: stage[0], default=(0, '', ''))
         return f'; {name}: {words}' if name else ''
 
-    def silence(self, waiting: list) -> str:
-        """What is known of the first of the nodes that reported nothing, and the remedy."""
+    def silence(self, waiting: list, seconds: int) -> str:
+        """What is known of the first of the nodes that reported nothing in time, and the remedy."""
         first = next((node for node in waiting if self._engines[node.get('host')].reports), None)
         if first is None:
             return ''
         line = self._view.last_line(first)
         last = f"the last line on the console of '{first.get('name')}' is {line!r}" if line else (
             f"nothing is on the console of '{first.get('name')}'")
+        if seconds < BLAME_SECONDS:
+            return f'; {last}'
         source = first.getroottree().getroot().find('source')
         check = 'vc-check' if source is None else f"vc-check '{source.get('path')}'"
         return f"; {last}; {check} tells whether its image can be a node"
