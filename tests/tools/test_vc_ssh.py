@@ -106,6 +106,22 @@ def test_a_frontend_on_another_host_is_reached_by_a_jump(site, folder):
     assert understood(becomes(site, site.entry))['proxyjump'] == 'root@node1'
 
 
+@pytest.mark.parametrize('configured', ['none', '5'])
+def test_a_guest_that_does_not_answer_is_noticed(site, folder, configured):
+    programs = site.folder / 'a bin'
+    programs.mkdir()
+    (programs / 'ssh').write_text(f'''#!/bin/sh
+[ "$1" = -G ] && exec echo connecttimeout {configured}
+printf "%s\\n" "$@"
+''')
+    (programs / 'ssh').chmod(0o755)
+    done = subprocess.run([ROOT / 'bin/vc-ssh', site.entry], capture_output=True, check=True, env={
+        **site.environment(), 'PATH': f"{programs}:{os.environ['PATH']}"})
+    words = lines(done.stdout)
+    assert ('ConnectTimeout=60' in words) == (configured == 'none')
+    assert words[-1] == 'root@127.0.0.1'
+
+
 def test_a_host_key_that_was_not_reported(site, folder):
     for said in ('', 'pragma_boot: ready frontend\n', f'echo pragma_boot: hostkey frontend {KEY}\n',
                  'pragma_boot: hostkey frontend * ssh-ed25519 AAAA\n',
@@ -150,4 +166,5 @@ def test_ssh_that_is_not_installed(site, folder):
                           env={**site.environment(), 'PATH': '/nonexistent',
                                'PRAGMA_TOOL': 'vc-ssh'}, check=False)
     assert done.returncode == 1
-    assert lines(done.stderr) == ["vc-ssh: cannot run 'ssh': No such file or directory"]
+    assert lines(done.stderr) == [
+        "vc-ssh: cannot log in: cannot run 'ssh': No such file or directory"]

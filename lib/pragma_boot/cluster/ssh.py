@@ -4,6 +4,7 @@ An external driver's nodes have no console that we can read: ssh asks about thei
 """
 from __future__ import annotations
 
+import re
 import shlex
 from typing import NamedTuple
 
@@ -12,9 +13,13 @@ from lxml import etree
 from ..document import tree
 from ..engine.protocol import Engine
 from ..engine.registry import Engines
+from ..system import process
 from ..system.failure import Failure
 from . import frontend, hostkey
 from .ledger import Ledger
+
+CONNECT_SECONDS = 60
+"""A guest on a busy machine without KVM takes long to exchange keys."""
 
 
 class Route(NamedTuple):
@@ -59,6 +64,14 @@ def command(root: etree._Element, name: str | None, engines: Engines, ledger: Le
                           f"key; 'vc-console {tree.cluster(root).get('name')} {one.get('name')}' "
                           'shows its console')
     return found.command()
+
+
+def patient(words: list[str]) -> list[str]:
+    """An ssh command with a ConnectTimeout, unless the user's configuration of ssh has one."""
+    asked = process.run([words[0], '-G', *words[1:]], 'cannot log in', statuses=None)
+    if re.search(rb'^connecttimeout [0-9]', asked.stdout, re.M):
+        return words
+    return [words[0], '-o', f'ConnectTimeout={CONNECT_SECONDS}', *words[1:]]
 
 
 def route(node: etree._Element, engines: Engines, ledger: Ledger, key: str | None = None) -> Route:

@@ -21,9 +21,6 @@ from .ledger import Ledger
 REQUEST = 'pragma-guest update'
 """What the client asks sshd for: the forced command reads the option after it."""
 
-CONNECT_SECONDS = 60
-"""A guest on a busy machine without KVM takes long to exchange keys."""
-
 SECONDS = 600
 """The time that a guest has to configure itself again and to be ready."""
 
@@ -75,10 +72,10 @@ def tell(root: etree._Element, engines: Engines, ledger: Ledger,
     request = REQUEST if drain is None else f'{REQUEST} --drain {drain}'
     done = executable.finish(
         ['prlimit', f'--fsize={MAXIMUM_BYTES}:', '--', program, '-T', '-o', 'BatchMode=yes',
-         '-o', f'ConnectTimeout={CONNECT_SECONDS}', '-o', 'ServerAliveInterval=30',
+         '-o', f'ConnectTimeout={ssh.CONNECT_SECONDS}', '-o', 'ServerAliveInterval=30',
          '-o', 'ServerAliveCountMax=4', *words, request],
         'ssh to its frontend', input=Projection(root).of(tree.frontend(root).get('name')),
-        seconds=CONNECT_SECONDS + SECONDS + (drain or 0))
+        seconds=ssh.CONNECT_SECONDS + SECONDS + (drain or 0))
     if done.returncode == 0:
         log.detail(f"the frontend of cluster '{name}' is told")
         return
