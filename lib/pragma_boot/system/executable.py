@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import IO, cast
 
 from . import interruption, log, process
 from .failure import INTERRUPTED, SHORTAGE, Failure, cause
@@ -35,12 +36,14 @@ def finish(argv: list[str], subject: str, env: dict[str, str] | None = None, inp
     """Run ``argv`` to its end, whatever its status, with ``input`` on its standard input.
 
     Where this tool is interrupted, the program and all that it started get SIGTERM, and it is
-    waited for. After ``seconds`` they get SIGTERM too, and SIGKILL if it does not end then. Failure
-    is raised for that, and for a program that cannot be run.
+    waited for. They get it too if this tool is killed. After ``seconds`` they get SIGTERM too, and
+    SIGKILL if it does not end then. Failure is raised for that, and for a program that cannot be
+    run.
     """
     # Files, not pipes: a machine that the program leaves running may keep its streams open.
     with (tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout,
-          tempfile.TemporaryFile() as stderr, interruption.held() as release):
+          tempfile.TemporaryFile() as stderr, interruption.held() as release,
+          _guard() as guarded):
         stdin.write(input)
         stdin.seek(0)
         try:
@@ -49,6 +52,7 @@ def finish(argv: list[str], subject: str, env: dict[str, str] | None = None, inp
         except OSError as error:
             raise Failure(f"{subject}: cannot run '{argv[0]}': {cause(error)}") from None
         _running.add(child)
+        guarded(child.pid)
         try:
             release()
             if _terminated:
@@ -79,6 +83,27 @@ def terminated() -> Iterator[None]:
         yield
     finally:
         _terminated = False
+
+
+@contextlib.contextmanager
+def _guard() -> Iterator[Callable[[object], None]]:
+    """For the block, a process that sends SIGTERM to a session if we are killed; it gets its id.
+
+    The parent-death signal of process.bound reaches the program alone, not what it started.
+    """
+    # If it gets no id, 'done' is what it reads first, and no process has that id.
+    script = 'read -r group && { read -r line || kill -s TERM -- "-$group"; }'
+    with subprocess.Popen(['sh', '-c', script], bufsize=0, stdin=subprocess.PIPE,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          start_new_session=True) as guard:
+        def tell(word: object) -> None:
+            with contextlib.suppress(OSError):
+                cast(IO[bytes], guard.stdin).write(f'{word}\n'.encode())
+
+        try:
+            yield tell
+        finally:
+            tell('done')
 
 
 def _terminate(child: subprocess.Popen, number: int = signal.SIGTERM) -> None:
