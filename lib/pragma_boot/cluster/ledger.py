@@ -1,19 +1,21 @@
 """The ledger of reservations: the folders TEMP/clusters/NAME, each with a document.xml."""
 import contextlib
+import io
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from lxml import etree
 
 from ..document import edits, tree
-from ..engine.protocol import MARK
 from ..engine.registry import engine_uri
 from ..image import overlay
 from ..system import files, log, names
-from ..system.failure import Failure
+from ..system.failure import Failure, cause
 from ..system.lock import exclusive
+from . import mark
 from .identity import Identity
 
 LONGEST = 40
@@ -64,20 +66,31 @@ class Ledger:
         return []
 
     def has(self, name: str) -> bool:
-        """Whether there is a cluster of that name, complete or not."""
-        return os.path.isdir(self.folder(name))
+        """Whether there is a cluster of that name, complete or not; raises OSError."""
+        try:
+            return stat.S_ISDIR(os.stat(self.folder(name)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def document(self, name: str) -> etree._Element | None:
         """The document of a cluster, None for an incomplete one; raises Failure for a bad one."""
-        path = os.path.join(self.folder(name), 'document.xml')
-        return tree.read_file(path) if os.path.exists(path) else None
+        data = self.stored(name)
+        return None if data is None else tree.read(
+            io.BytesIO(data), subject=f"'{self.folder(name)}/document.xml'")
 
-    def stored(self, name: str) -> bytes:
-        """The document of a cluster as it is in its file, valid or not; b'' for none."""
-        with contextlib.suppress(OSError), \
-                open(os.path.join(self.folder(name), 'document.xml'), 'rb') as file:
-            return file.read()
-        return b''
+    def stored(self, name: str) -> bytes | None:
+        """The document of a cluster as it is in its file, valid or not; None for none.
+
+        Raises Failure for one that cannot be read.
+        """
+        path = os.path.join(self.folder(name), 'document.xml')
+        try:
+            with open(path, 'rb') as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Failure(f"cannot read '{path}': {cause(error)}") from None
 
     def known(self, name: str) -> etree._Element:
         """The document of a cluster; raises Failure where there is none, or an incomplete one."""
@@ -85,7 +98,11 @@ class Ledger:
             raise Failure(f"no cluster '{name}' in the ledger of '{self.root}'")
         root = self.document(name)
         if root is None:
-            raise Failure(f"cluster '{name}' is incomplete: 'vc-clean {name}' removes it")
+            if mark.is_allocating(self.folder(name)):
+                raise Failure(f"cluster '{name}' is being allocated: wait until pragma_boot has "
+                              'started it')
+            raise Failure(f"cluster '{name}' is being allocated, or was left by a killed tool: "
+                          f"'vc-clean {name}' removes it")
         return root
 
     def documents(self) -> list[etree._Element]:
@@ -164,14 +181,7 @@ class Ledger:
         """
         os.makedirs(self.clusters, exist_ok=True)
         os.mkdir(self.folder(name), mode=0o700)
-        files.write(os.path.join(self.folder(name), MARK), f'{driver}\n'.encode())
-
-    def driver(self, name: str) -> str | None:
-        """The driver that pragma_boot called for a cluster; None where the filters made it."""
-        with contextlib.suppress(OSError), \
-                open(os.path.join(self.folder(name), MARK), 'rb') as file:
-            return file.read().decode(errors='replace').strip()
-        return None
+        mark.write(self.folder(name), driver)
 
     def remove(self, name: str) -> None:
         """Remove a cluster. Its document goes last, so that it is reserved until all is removed."""

@@ -1,4 +1,5 @@
 """Removing a cluster: its domains and disks, and then its entry in the ledger."""
+import contextlib
 import os
 
 from lxml import etree
@@ -8,6 +9,7 @@ from ..engine.registry import Engines, driver_uri, engine_uri, site_uris, to_cle
 from ..system import log
 from ..system.failure import Failure
 from ..system.settings import Settings
+from . import mark
 from .hooks import CLEANED, Hooks
 from .ledger import Ledger
 
@@ -19,8 +21,10 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
     ledger, unless ``forget`` is true.
     """
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
-    hooks, document = Hooks(settings), ledger.stored(name)
-    nodes = _nodes(ledger, name)
+    hooks = _hooks(settings)
+    nodes, document = _nodes(ledger, name), None
+    with contextlib.suppress(Failure):
+        document = ledger.stored(name)
     if nodes is None:
         needed = uris = _unseen(ledger, name, settings)
     else:
@@ -61,8 +65,17 @@ def remove(name: str, settings: Settings, forget: bool = False) -> None:
             ledger.remove(name)
         else:
             log.detail(f"no cluster '{name}' in the ledger")
-    if document:
+    if hooks and document:
         hooks.run(CLEANED, name, document)
+
+
+def _hooks(settings: Settings) -> Hooks | None:
+    """The site's hooks; None for a wrong hooks_path, a warning: the cluster is removed anyway."""
+    try:
+        return Hooks(settings)
+    except Failure as failure:
+        log.warn(f'{failure}; no hook is run')
+        return None
 
 
 def _nodes(ledger: Ledger, name: str) -> list[etree._Element] | None:
@@ -72,8 +85,8 @@ def _nodes(ledger: Ledger, name: str) -> list[etree._Element] | None:
     try:
         root = ledger.document(name)
     except Failure as error:
-        log.warn(f"{error}: {'its driver' if ledger.driver(name) else 'every host'} is asked for "
-                 'what is there')
+        asked = 'its driver' if mark.driver(ledger.folder(name)) else 'every host'
+        log.warn(f'{error}: {asked} is asked for what is there')
         return None
     return tree.nodes(root) if root is not None else None
 
@@ -83,7 +96,7 @@ def _unseen(ledger: Ledger, name: str, settings: Settings) -> set[str]:
 
     Its driver knows them. A driver that calls vc-clean itself means the site's engines.
     """
-    driver = ledger.driver(name)
+    driver = mark.driver(ledger.folder(name))
     if driver is None or 'PRAGMA_DRIVER' in os.environ:
         return set(site_uris(settings))
     return {driver_uri(driver)}

@@ -8,7 +8,7 @@ from ..engine.registry import Engines
 from ..system import interruption, log
 from ..system.failure import Failure, Said
 from ..system.settings import Settings
-from . import foreign, kinds, removal
+from . import foreign, kinds, mark, removal
 from .driver import Driver
 from .hooks import ALLOCATED, Hooks
 from .ledger import Ledger
@@ -47,8 +47,9 @@ class Request:
             vc_out_path = os.path.join(self._ledger.folder(self.name), 'vc-out.xml')
             try:
                 release()
-                self._driver.allocate(self._kinds.num_cpus, self._vc_in_path, vc_out_path,
-                                      self._temp, self._key)
+                with mark.allocating(self._ledger.folder(self.name)):
+                    self._driver.allocate(self._kinds.num_cpus, self._vc_in_path, vc_out_path,
+                                          self._temp, self._key)
                 allocated = True
                 document, nodes = self._result(vc_in, vc_out_path)
                 self._hooks.tell(ALLOCATED, document)
