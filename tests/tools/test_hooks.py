@@ -7,7 +7,7 @@ import pytest
 from lxml import etree
 
 from lab.drivers import Wrapped
-from lab.leftovers import processes
+from lab.leftovers import processes, settled
 from lab.nodes import boot, without_dependency
 from lab.site import lines
 
@@ -216,9 +216,8 @@ def test_it_does_not_hold_the_lock_and_can_use_our_tools(site, hooks, public_tre
     assert hooks.calls() == [f'record allocated {site.entry}']
 
 
-@pytest.mark.parametrize('tool', ['vc-allocate', 'vc-clean'])
 @pytest.mark.parametrize('what', ['hooks', 'above', 'owner'])
-def test_a_folder_that_others_may_write_to_is_refused(site, hooks, tool, what):
+def test_a_folder_that_others_may_write_to_is_refused(site, hooks, what):
     document = site.document(site.entry, 'vc-stage')
     path = hooks.folder
     if what == 'above':
@@ -231,8 +230,7 @@ def test_a_folder_that_others_may_write_to_is_refused(site, hooks, tool, what):
         os.chown(path, 65534, 0)
     else:
         path.chmod(0o775)
-    arguments = ('--num-cpus', 2) if tool == 'vc-allocate' else (site.entry,)
-    line = site.fails(tool, *arguments, input=document)
+    line = site.fails('vc-allocate', '--num-cpus', 2, input=document)
     assert f"hooks_path: others may write to '{path}'" in line and 'chmod go-w' in line
     assert site.clusters() == [] and hooks.calls() == []
     if what == 'above':
@@ -248,9 +246,38 @@ def test_a_hook_that_others_may_write_to_is_not_run(site, hooks):
     (hooks.folder / 'cleaned.d').chmod(0o777)
     done = site.run('vc-clean', site.entry)
     assert "/cleaned.d'" in lines(done.stderr)[0] and hooks.calls() == []
+    assert lines(done.stderr)[0].endswith('its hooks are not run')
 
 
-def test_a_path_that_is_no_folder(site):
-    with open(site.conf, 'a', encoding='utf-8') as conf:
-        conf.write('hooks_path = nowhere\n')
-    assert 'hooks_path must be a folder that exists' in site.fails('vc-clean', site.entry)
+@pytest.mark.parametrize('what', ['nowhere', 'mode'])
+def test_a_wrong_path_does_not_keep_a_cluster(site, hooks, what):
+    site.document(site.entry, 'vc-allocate')
+    hooks.calls()
+    if what == 'mode':
+        hooks.folder.chmod(0o777)
+        said = f"hooks_path: others may write to '{hooks.folder}'"
+    else:
+        with open(site.conf, 'a', encoding='utf-8') as conf:
+            conf.write('hooks_path = nowhere\n')
+        said = 'hooks_path must be a folder that exists'
+        assert said in site.fails('vc-allocate', '--num-cpus', 2,
+                                  input=site.document(site.entry, 'vc-stage'))
+    line, = lines(site.run('vc-clean', site.entry).stderr)
+    assert said in line and line.endswith('; no hook is run')
+    assert site.clusters() == [] and hooks.calls() == []
+
+
+def test_a_kill_of_the_tool_ends_what_a_hook_has_started(site, hooks):
+    document = site.document(site.entry, 'vc-stage')
+    hooks.add('allocated', '10-slow', f"sh -c 'echo $$ >{hooks.record}; sleep 600; true'; true")
+    running = site.start('vc-allocate', '--num-cpus', 2, '--name', 'mine')
+    running.stdin.write(document)
+    running.stdin.close()
+    while not hooks.record.exists() or not hooks.record.read_text():
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    running.stdout.close()
+    assert settled(site), processes(site)
+    assert not [line for line in processes(site) if 'sleep' in line]

@@ -117,7 +117,7 @@ class Hooks:
             paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder))
                      if not name.startswith('.') and not name.endswith('~')]
         except (Failure, OSError) as error:
-            log.warn(error if isinstance(error, Failure)
+            log.warn(f'{error}; its hooks are not run' if isinstance(error, Failure)
                      else f"cannot read '{folder}': {cause(error)}")
             return []
         return [path for path in paths if _runs(path)]
