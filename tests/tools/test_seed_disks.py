@@ -195,7 +195,7 @@ def test_a_node_without_its_seed_disk_does_not_start(seeded):
 
 def test_a_node_that_joins_gets_one_and_a_node_that_leaves_has_none(seeded):
     """No guest runs that could be told: vc-resize says so, and the seed disks of others stay."""
-    document = seeded.document(seeded.entry, 'vc-inject', 2)
+    document = seeded.document(seeded.entry, 'vc-boot', 2)
     before, folder = state(seeds(document)), seeded.temp / 'clusters' / seeded.entry
     assert sorted(before) == ['compute-0', 'frontend']
     assert 'has 4 CPUs now' in seeded.fails('vc-resize', '--num-cpus', 4, seeded.entry)

@@ -1,5 +1,4 @@
 """vc-boot, vc-status and vc-clean on real domains, paused before their first instruction."""
-import fcntl
 import os
 import re
 import subprocess
@@ -8,6 +7,7 @@ import pytest
 from lxml import etree
 
 from lab import ROOT
+from lab.drivers import Wrapped
 from lab.leftovers import mounts, processes
 from lab.needs import uses_passt
 from lab.nodes import all_nodes, boot, mine, virsh, without_dependency
@@ -324,15 +324,19 @@ def test_incomplete_clusters(site, document):
 
 def test_a_cluster_that_is_being_allocated(site):
     """Its driver has not left a document: vc-clean would end the boot."""
-    folder = site.temp / 'clusters' / 'new'
-    folder.mkdir(parents=True)
-    (folder / 'driver').write_text('kvm\n')
-    with open(folder / 'driver', 'rb') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        line = site.fails('vc-status', 'new')
-    assert line == ("vc-status: cluster 'new' is being allocated: wait until pragma_boot has "
-                    'started it')
-    assert "or was left by a killed tool: 'vc-clean new'" in site.fails('vc-status', 'new')
+    driver = Wrapped(site, 'perl')
+    driver.demand('allocate-waits')
+    running = driver.start()
+    try:
+        assert site.fails('vc-status', site.entry) == (
+            f"vc-status: cluster '{site.entry}' is being allocated: wait until pragma_boot has "
+            'started it')
+        running.kill()
+        running.communicate()
+        assert (f"or was left by a killed tool: 'vc-clean {site.entry}' removes it"
+                in site.fails('vc-status', site.entry))
+    finally:
+        driver.end()
 
 
 def test_a_ledger_that_may_not_be_read_is_not_incomplete(site, public_tree):

@@ -6,6 +6,7 @@ from lxml import etree
 
 from pragma_boot.cluster import allocation
 from pragma_boot.document import hardware
+from pragma_boot.system import names
 from pragma_boot.system.failure import Failure, Shortage
 
 memories = st.integers(1, 1 << 20)
@@ -56,7 +57,7 @@ def test_spread_is_exact_within_limits_and_takes_the_fewest_nodes_that_fit(
         nodes, chosen = allocation.spread([(1, 1)], num_cpus, cpus_per_node,
                                           lambda cpus: least + (cpus - 1) * step, free)
     except Shortage as error:
-        assert f'{num_cpus + 1} CPUs' in str(error) and 'free on' in str(error)
+        assert f'{names.cpus(num_cpus + 1)} and' in str(error) and 'free on' in str(error)
         # This site has no room, not even for nodes of one CPU each.
         assert allocation.place([(1, 1)] + [(1, least)] * num_cpus, free) is None
         return
