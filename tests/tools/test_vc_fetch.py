@@ -155,7 +155,7 @@ def test_a_server_that_breaks_off_at_random_bytes(remote):
 def test_a_later_command_goes_on(remote):
     remote.server.misbehave('breaks_off_at_once', r'img\.gz')
     line = remote.fails('vc-fetch', remote.entry)
-    assert 'breaks off after 0 of' in line and 'run the same again to go on' in line
+    assert re.search(r'breaks off after 0 of \d+ bytes$', line)
     assert nothing_usable(remote)
     remote.server.misbehave('stalls', r'img\.gz')
     assert 'has sent nothing for 5 s' in fails_soon(remote)
@@ -442,7 +442,7 @@ def test_https_with_a_private_authority(remote, certificates, monkeypatch):
         server.misbehave('leads_to_http')
         assert 'is not https://: it is not followed' in remote.fails('vc-list')
         configure(remote, database_ca=certificates / 'none.pem')
-        assert 'cannot read certificates' in remote.fails('vc-list')
+        assert 'cannot open certificates' in remote.fails('vc-list')
 
 
 @pytest.fixture(scope='module')
