@@ -177,7 +177,7 @@ def test_nodes_join_and_leave_while_a_job_runs(hpc):
 def test_a_cluster_that_was_stopped_starts_again(hpc):
     """The second boot of the same disks: the frontend has exports, a key and jobs of before."""
     key = root(hpc, 'sha256sum </etc/munge/munge.key')
-    last, = user(hpc, 'sbatch --parsable --wrap hostname')
+    last, = user(hpc, "sbatch --parsable --wait --wrap hostname")
     hpc.run('vc-shutdown', '--timeout', 300, hpc.name)
     hpc.run('vc-start', hpc.name)
     hpc.wait(hpc.name)
