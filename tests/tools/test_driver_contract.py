@@ -458,11 +458,11 @@ def test_ssh_asks_about_a_host_key_as_usual(perl):
             env={**perl.site.environment(), 'PATH': f"{fake}:{os.environ['PATH']}"})
         return lines(done.stdout)
 
-    entry = perl.site.entry
-    assert words(entry, 'true') == ['root@127.0.0.9', '--', 'true']
+    entry, patience = perl.site.entry, ['-o', 'ConnectTimeout=60']
+    assert words(entry, 'true') == [*patience, 'root@127.0.0.9', '--', 'true']
     assert words('--node', 'vm-1', entry) == [
-        '-o', f'HostKeyAlias=vm-1.{entry}', '-o', 'ProxyCommand=ssh -W %h:%p root@127.0.0.9',
-        'root@10.1.1.11']
+        *patience, '-o', f'HostKeyAlias=vm-1.{entry}',
+        '-o', 'ProxyCommand=ssh -W %h:%p root@127.0.0.9', 'root@10.1.1.11']
 
 
 @pytest.fixture

@@ -280,7 +280,7 @@ def test_waits_again_when_repeated(site, frontend):
     ready(site, 'frontend', 'compute-0')
     done = resize(site, 5, '--wait', '--timeout', 1, status=1)
     assert "'compute-1', 'compute-2' not ready after 1 s" in lines(done.stderr)[-1]
-    timer = threading.Timer(2, ready, [site, 'compute-1', 'compute-2'])
+    timer = threading.Timer(15, ready, [site, 'compute-1', 'compute-2'])
     timer.start()
     done = resize(site, 5, '--wait')
     timer.join()
