@@ -7,6 +7,7 @@ from lxml import etree
 
 from lab.images import UEFI
 from lab.needs import need_ovmf
+from lab.nodes import without_dependency
 from lab.site import lines
 
 
@@ -84,12 +85,9 @@ def test_row_31_a_libvirtd_that_is_gone(site, host):
     assert site.clusters() == []
 
 
-def test_a_cluster_in_a_pool_is_resized(site, host, monkeypatch):
+def test_a_cluster_in_a_pool_is_resized(site, host):
     """The volumes of nodes that leave are removed, and no others."""
-    # A paused frontend cannot be told anything: ssh would wait for it for minutes.
-    (site.folder / 'ssh').write_text('#!/bin/sh\nexit 255\n')
-    (site.folder / 'ssh').chmod(0o755)
-    monkeypatch.setenv('PATH', f"{site.folder}:{os.environ['PATH']}")
+    without_dependency(site)
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write('storage = pool:default\ncpus_per_node = 1\n')
     site.document(site.entry, 'vc-boot', 1)
