@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from lxml import etree
 
+from lab.drivers import Wrapped
 from lab.images import inside
 from lab.nodes import disks
 
@@ -51,6 +52,15 @@ def test_by_option_by_environment_and_by_setting(site, document, monkeypatch, si
     with open(site.conf, 'a', encoding='utf-8') as conf:
         conf.write(f'disk_size = {size}\n')
     assert sizes(allocate(site, document, '--dry-run')) == wanted
+
+
+def test_the_driver_gets_one_form(site):
+    """A size in bytes, and a subnet with the length of its prefix."""
+    driver = Wrapped(site, 'kvm')
+    driver.write('allocate', 'echo "$PRAGMA_DISK_SIZE $PRAGMA_PRIVATE_NETWORK" '
+                 f">'{site.folder}/told'; exit 3")
+    driver.boot('--disk-size', '1G', '--private-network', '10.2.0.0/255.255.0.0', status=3)
+    assert (site.folder / 'told').read_text() == f'{1 << 30} 10.2.0.0/16\n'
 
 
 def test_the_image_alone_decides_where_nobody_asks(site, document):

@@ -10,14 +10,19 @@ DEFAULT_USER = 'user'
 """The ordinary user of a cluster whose keys name none."""
 
 
-def check(options: Options) -> None:
-    """Raise Usage for a word that vc-allocate would refuse."""
+def for_driver(options: Options) -> Options:
+    """The options of pragma_boot as a driver gets them, with the disk size in bytes; raises Usage.
+
+    What vc-allocate would refuse is refused here, before the driver is called.
+    """
+    result = dict(options)
     if found := handover.given(options, SUBNET):
-        pool.subnet_of(found.text)
+        result[SUBNET] = str(pool.subnet_of(found.text))
     if found := handover.given(options, DISK):
-        _disk_size(found)
+        result[DISK] = str(_disk_size(found))
     if found := handover.given(options, USER):
         names.checked_user(found.text, found.source)
+    return result
 
 
 def apply(root: etree._Element, options: Options) -> None:
