@@ -56,12 +56,13 @@ def growing_ways(site, Way):
     conf, clean = _staged(site)
 
     def boot(computes):
-        return [ROOT / 'bin/pragma_boot', '--vcname', 'hpc', '--num_cpus', computes, '--name', NAME,
-                '--user', 'bench', '--key', f'{site.key}.pub', '--site-conf', conf, '--wait']
-    grow = [ROOT / 'bin/vc-resize', '--site-conf', conf, '--wait', '--num-cpus', COMPUTES + 1, NAME]
-    return [Way(ONE_MORE, [str(word) for word in grow], clean=clean, slow=True,
+        return [ROOT / 'bin/pragma_boot', '--vcname', 'hpc', '--num_cpus', str(computes), '--name',
+                NAME, '--user', 'bench', '--key', f'{site.key}.pub', '--site-conf', conf, '--wait']
+    grow = [ROOT / 'bin/vc-resize', '--site-conf', conf, '--wait', '--num-cpus',
+            str(COMPUTES + 1), NAME]
+    return [Way(ONE_MORE, grow, clean=clean, slow=True,
                 prepare=lambda: site.run(*boot(COMPUTES))),
-            Way(ALL_NEW, [str(word) for word in boot(COMPUTES + 1)], clean=clean, slow=True)]
+            Way(ALL_NEW, boot(COMPUTES + 1), clean=clean, slow=True)]
 
 
 def growing_goals(medians):

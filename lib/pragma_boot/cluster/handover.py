@@ -1,6 +1,7 @@
 """What a user asks for beyond the number of CPUs: by options, or by variables of the environment.
 
-pragma_boot hands its options to vc-allocate by these variables: a driver calls it by position.
+pragma_boot hands its options to vc-allocate in these variables, because the contract fixes the
+arguments of the driver's allocate, which calls it.
 """
 import os
 from collections.abc import Mapping

@@ -7,8 +7,8 @@ from ..document.hardware import MAXIMUM_MEMORY
 from ..document.rules import MOST_CPUS
 from ..system import names
 from ..system.failure import Usage
+from . import handover
 from .handover import CPUS, MEMORY, NODES, SIZE, Options
-from .handover import given as handed
 
 MOST_IN_ALL = 1_000_000
 MOST_NODES = 65_536
@@ -42,7 +42,7 @@ class Wanted(NamedTuple):
 
 def given(options: Options, total: str) -> bool:
     """Whether the options of a tool, or the environment, ask for a number of CPUs at all."""
-    return options[total] is not None or handed(options, NODES) is not None
+    return options[total] is not None or handover.given(options, NODES) is not None
 
 
 def asked(options: Options, total: str) -> Wanted:
@@ -51,7 +51,7 @@ def asked(options: Options, total: str) -> Wanted:
     ``total`` is the option for the number of all CPUs.
     """
     words = {option: found for option in (NODES, MEMORY, CPUS, SIZE)
-             if (found := handed(options, option))}
+             if (found := handover.given(options, option))}
     number = options[total]
     num_cpus = names.number(number, total, MOST_IN_ALL) if number is not None else 0
     nodes = _nodes(*words[NODES]) if NODES in words else ()

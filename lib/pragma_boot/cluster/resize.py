@@ -50,16 +50,16 @@ class Resize:
         self.refuse_drivers(self._ledger.known(name))
         with exclusive(os.path.join(self._ledger.folder(name), LOCK)):
             root = self._ledger.known(name)
-            shrinks = wanted < growth.num_cpus(root)
-            if not force or wanted > growth.num_cpus(root):
+            have = growth.num_cpus(root)
+            if not force or wanted > have:
                 self._require_frontend(root)
-            if shrinks:
+            if wanted < have:
                 failure = self._shrink(root, wanted, None if force else seconds)
-            elif wanted > growth.num_cpus(root):
+            elif wanted > have:
                 self._reserve(name, wanted)
             self._start(name)
             root = self._ledger.known(name)
-            if not shrinks:
+            if wanted >= have:
                 failure = self._tell(root)
             if failure is not None:
                 raise Failure(f"cluster '{name}' has {cpus(wanted)} now, but {failure}; "

@@ -20,7 +20,7 @@ from ..system import log, names, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
 from .ledger import Ledger
-from .snapshot_records import COMPLETE, Records
+from .snapshot_records import COMPLETE, INCOMPLETE, Records
 from .states import View
 
 TRIES = 60
@@ -128,7 +128,7 @@ class Snapshots:
             records = self._records()
             record = records.require(label)
             self._view()
-            record.set('state', 'incomplete')
+            record.set('state', INCOMPLETE)
             records.write()
             self._delete(label)
             records.remove(record)
@@ -160,7 +160,7 @@ class Snapshots:
             staying += int(node.get('cpus'))
 
     def _tell(self, gone: list[str], stopped: list[str]) -> None:
-        """Tell the frontend that nodes of the snapshot have left the cluster, as it was told."""
+        """Tell the frontend its document again: it is back in a time before ``gone`` had left."""
         from . import update
         log.warn(f"not in the cluster any more: {', '.join(gone)}")
         update.begin(self._name, self._ledger, update.begun(self._name, self._ledger) or [])

@@ -16,8 +16,8 @@ FILE = 'snapshots.xml'
 
 HEADER = ('SNAPSHOT', 'TAKEN', 'NODES', 'MEMORY')
 
-COMPLETE = 'complete'
-"""The state of a snapshot that all nodes have."""
+COMPLETE, INCOMPLETE = 'complete', 'incomplete'
+"""The states of a snapshot: all nodes have it, or perhaps not all."""
 
 
 class Records:
@@ -52,7 +52,7 @@ class Records:
                 yield (one.get('name'), one.get('taken'), str(len(nodes)),
                        'all' if len(memory) == len(nodes) else ','.join(memory) or 'none')
             else:
-                yield one.get('name'), one.get('taken'), 'incomplete', '-'
+                yield one.get('name'), one.get('taken'), INCOMPLETE, '-'
 
     def find(self, label: str) -> etree._Element | None:
         """The <snapshot> of a label, None for none."""
@@ -69,7 +69,7 @@ class Records:
 
     def add(self, label: str, taken: str) -> etree._Element:
         """Add an incomplete <snapshot>, and write the file."""
-        record = tree.put(self._root, etree.Element('snapshot', name=label, state='incomplete',
+        record = tree.put(self._root, etree.Element('snapshot', name=label, state=INCOMPLETE,
                                                     taken=taken))
         self.write()
         return record

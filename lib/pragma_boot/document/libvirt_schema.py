@@ -20,7 +20,7 @@ PATH = '/usr/share/libvirt/schemas/domain.rng'
 INCLUDED = '<include href=[\'"]([^\'"]+)'
 NAMED = '<(element|attribute) name=[\'"]([^\'"]+)'
 CHOSEN = '<name>([^<]+)</name>'
-"""What the names are read by: to parse all files takes as long as to start a filter."""
+"""Patterns of the names. To parse the files as XML takes as long as the start of a filter."""
 
 NAMESPACES = 'libvirt.org/schemas/domain/'
 """Part of the namespaces of libvirt's own extensions."""

@@ -1,6 +1,6 @@
 """Staged images that are there: their folder, whose they are, and whether they are as made.
 
-Apart from image/staging.py, which makes them: most filters only use them, and start sooner.
+image/staging.py makes them. Most filters only use them, and start sooner without it.
 """
 from __future__ import annotations
 

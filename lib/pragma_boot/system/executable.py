@@ -35,10 +35,10 @@ def finish(argv: list[str], subject: str, env: dict[str, str] | None = None, inp
            seconds: float | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run ``argv`` to its end, whatever its status, with ``input`` on its standard input.
 
-    Where this tool is interrupted, the program and all that it started get SIGTERM, and it is
-    waited for. They get it too if this tool is killed. After ``seconds`` they get SIGTERM too, and
-    SIGKILL if it does not end then. Failure is raised for that, and for a program that cannot be
-    run.
+    The program and all that it started get SIGTERM where this tool is interrupted, where it is
+    killed, and after ``seconds``. An interrupted tool waits for the program, and one whose
+    ``seconds`` are over sends SIGKILL if it does not end. Raises Failure for that, and for a
+    program that cannot be run.
     """
     # Files, not pipes: a machine that the program leaves running may keep its streams open.
     with (tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout,

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files: regular ones to read, and new ones that appear whole or not at all."""
 import contextlib
 import io
 import os

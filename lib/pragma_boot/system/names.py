@@ -1,6 +1,6 @@
 """Names and numbers as users write them: one pattern each.
 
-A pattern is a text that re compiles at its first use: to compile all would delay each filter.
+The patterns are texts. re compiles each at its first use, and a filter uses few of them.
 """
 import re
 
@@ -111,5 +111,5 @@ def number(text: str, what: str, maximum: int, minimum: int = 0) -> int:
 
 
 def seconds(text: str) -> int:
-    """The seconds of a --timeout, of which a guest takes six digits; raises Usage."""
+    """The seconds of a --timeout; raises Usage. The guest part takes at most six digits."""
     return number(text, '--timeout', MOST_SECONDS)

@@ -8,8 +8,8 @@ Item = TypeVar('Item')
 Result = TypeVar('Result')
 
 SIGNAL_SECONDS = 1
-"""The time until a signal is noticed that the kernel gave to a thread: it does not wake the main
-thread, which alone runs Python's handlers."""
+"""The longest time until a signal is handled that the kernel has delivered to another thread. Only
+the main thread runs Python's handlers, and such a signal does not wake it."""
 
 
 def each(work: Callable[[Item], Result], items: Iterable[Item], maximum: int) -> list[Result]:
