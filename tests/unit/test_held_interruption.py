@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pragma_boot.system import executable, interruption, process, workers
+from pragma_boot.system import child, confinement, executable, interruption, process, workers
 
 NUMBERS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
@@ -75,6 +75,22 @@ def test_a_child_that_interrupts_us_is_ended(tmp_path, run):
             run(['sh', '-c', f'echo $$ >{pid}; kill -INT $PPID; exec sleep 600'], 'x')
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid.read_text()), 0)
+
+
+def test_an_interruption_while_a_finished_child_is_waited_for(monkeypatch):
+    """The child is waited for once: the second time there is none."""
+    confinement.refusal()    # runs a program the first time
+    wait, waited = os.waitpid, []
+
+    def interrupted(*arguments):
+        ended = wait(*arguments)
+        waited.append(ended)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return ended
+    monkeypatch.setattr(os, 'waitpid', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        child.call(lambda: None, 'x', (), 1 << 20, 1 << 30, lambda: None)
+    assert len(waited) == 1
 
 
 def test_a_signal_that_a_thread_gets_ends_the_programs(tmp_path):

@@ -55,7 +55,9 @@ def call(work: Callable[[], object], subject: str, descriptors: Collection[int],
                         break
                     said = (said + data)[-4096:]
                 watch()
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with interruption.held():
+                # A child that has been waited for has no process id any more.
+                status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         finally:
             os.close(reader)
             if status is None:
