@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..system import names, workers
+from ..system.failure import Failure
 
 if TYPE_CHECKING:
     import subprocess
@@ -24,7 +25,8 @@ AT_ONCE = 8
 
 UUID = '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} '
 
-ABSENT = b'error: failed to get domain '
+ABSENT = 'failed to get domain '
+"""What virsh says of a domain that does not exist."""
 
 
 def defined_and_started(virsh: Virsh, definition: bytes, uuid: str, validate: bool,
@@ -37,7 +39,7 @@ def defined_and_started(virsh: Virsh, definition: bytes, uuid: str, validate: bo
                  f"start --domain {uuid}{' --paused' * paused}", input=definition, statuses=(0, 1))
     is_defined = bool(done.stdout.strip())
     # What follows is said of the domain that was not defined.
-    errors = done.stderr if is_defined else done.stderr.partition(ABSENT)[0]
+    errors = done.stderr if is_defined else done.stderr.partition(f'error: {ABSENT}'.encode())[0]
     return is_defined, lines(errors) or 'start failed' if done.returncode else ''
 
 
@@ -67,7 +69,10 @@ def statistics(virsh: Virsh, more: str) -> dict[str, dict[str, str]]:
 
 
 def definitions(virsh: Virsh, domains: Sequence[str]) -> dict[str, bytes]:
-    """The XML of each domain by its name, of those with names like ours; raises Failure."""
+    """The XML of each domain by its name, of those with names like ours; raises Failure.
+
+    A domain that is undefined at this moment, perhaps by a virsh of a killed vc-clean, is left out.
+    """
     found: dict[str, bytes] = {}
     known = [name for name in domains if names.is_name(name)]
     for start in range(0, len(known), TOGETHER):
@@ -79,7 +84,12 @@ def definitions(virsh: Virsh, domains: Sequence[str]) -> dict[str, bytes]:
         for name in some:
             if not found[name].strip():
                 # Why not, by the status of a single command.
-                found[name] = virsh('dumpxml', '--domain', name).stdout
+                try:
+                    found[name] = virsh('dumpxml', '--domain', name).stdout
+                except Failure as failure:
+                    if ABSENT not in str(failure):
+                        raise
+                    del found[name]
     return found
 
 
