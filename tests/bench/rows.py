@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import fetch, ganeti, hpc, scale
+from bench import fetch, ganeti, hpc, ready, scale
 from bench.site import BIN, USER, Site
 
 BLOCK = 4096
@@ -496,6 +496,8 @@ ROWS = [
         f'{ganeti.COMPUTES + 1} instances of the demo image on three Ganeti nodes, '
         'until all are made',
         lambda site: ganeti.ways(site, Way), ganeti.goals),
+    Row('ready', f'a frontend and {ready.COMPUTES} compute nodes of the demo image, until all are '
+        'ready', lambda site: ready.ways(site, Way, shell), ready.goals, ready.BOOTED),
     Row('hpc', f'a frontend and {hpc.COMPUTES} compute nodes of the HPC image, image staged',
         lambda site: hpc.ways(site, Way, shell), hpc.goals, hpc.FIRST_JOB),
     Row('grow', f'one node joins a cluster of {hpc.COMPUTES} compute nodes of the HPC image',

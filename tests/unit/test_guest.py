@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab import ROOT
+from lab import ROOT, SCRATCH
 from lab.needs import need
 from pragma_boot.cluster import allocation
 
@@ -1014,3 +1015,46 @@ def test_install_help_and_usage(tmp_path):
     assert "usage: install [ROOT]" in install("--help").stdout
     assert install("--fly").returncode == 2
     assert install(tmp_path, tmp_path).returncode == 2
+
+
+WAITING = (DATA / "compute.xml").read_bytes().replace(b"<vc>", b'<vc wait="yes">')
+
+
+def test_reads_the_document_of_the_disk(part, tmp_path):
+    """Without what fills the blocks, and whatever the kernel has in its cache."""
+    path = Path(tempfile.mkdtemp(dir=SCRATCH)) / "vc-out.xml"
+    try:
+        path.write_bytes(WAITING.ljust(16384))
+        assert part.read_direct(str(path)) == WAITING.rstrip()
+        assert part.parse(WAITING).waits
+        assert not part.parse((DATA / "compute.xml").read_bytes()).waits
+    finally:
+        shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize("folder", ["configure.d", "ready.d"])
+def test_a_node_that_waits_has_no_programs_of_the_author(tmp_path, folder):
+    program(tmp_path, folder, "10-munge", "exit 0\n")
+    (tmp_path / "document.xml").write_bytes(WAITING)
+    done = guest("configure", tmp_path, tmp_path / "document.xml")
+    assert done.returncode == 1 and f"the image has programs in {folder}" in done.stderr
+    assert "munge" not in done.stdout
+
+
+def test_a_node_without_random_bytes_of_the_host(part, machine, monkeypatch, tmp_path):
+    monkeypatch.setattr(part, "HARDWARE_RANDOM", str(tmp_path / "hwrng"))
+    with pytest.raises(part.GuestError, match="nodes with the same state would make the same keys"):
+        machine.next_document(str(tmp_path / "vc-out.xml"))
+
+
+def test_the_sockets_of_sshd(part, tmp_path):
+    (tmp_path / "proc/net").mkdir(parents=True)
+    row = "0: {} {} {} 00000000:00000000 00:00000000 00000000     0        0 {} 1\n".format
+    listening, connected, other = (
+        row("00000000:0016", "00000000:0000", "0A", 4711),
+        row("0100007F:0016", "0100007F:0017", "01", 4712),
+        row("00000000:1600", "00000000:0000", "0A", 4713))
+    (tmp_path / "proc/net/tcp").write_text(
+        "sl local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode\n"
+        + listening + connected + other)
+    assert part.Machine(str(tmp_path)).listeners() == {"4711"}

@@ -126,7 +126,7 @@ def test_time_to_order_the_start_is_linear_in_nodes(tmp_path, monkeypatch):
     monkeypatch.setattr(boot.Boot, '_stopped', lambda self, node: True)
     started = []
     monkeypatch.setattr(boot.Boot, '_start',
-                        lambda self, node, paused: started.append(node.get('name')))
+                        lambda self, node, paused, saved: started.append(node.get('name')))
     monkeypatch.setattr(boot.Boot, '_await_parent',
                         lambda self, node, dependency: started.append('waited'))
 

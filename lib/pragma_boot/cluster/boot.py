@@ -1,5 +1,8 @@
 """Starting a cluster's nodes in the order that their <boot_dependency> asks for."""
+from __future__ import annotations
+
 import time
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
@@ -15,6 +18,9 @@ from . import acceleration, frontend, hostkey, readiness
 from .hooks import Hooks
 from .ledger import Ledger
 from .states import View
+
+if TYPE_CHECKING:
+    from .saved import Saved
 
 POLL_SECONDS = 0.5
 
@@ -45,10 +51,11 @@ class Boot:
             self._root, node, self._accelerations[node.get('host')], storage.console(node), started)
 
     def start(self, paused: bool = False, ignore_dependencies: bool = False,
-              resume: bool = False) -> None:
+              resume: bool = False, saved: Saved | None = None) -> None:
         """Start the nodes that do not run, several at a time, each after its dependency.
 
-        A node that runs is left alone; with ``resume``, a paused one goes on. Raises Failure for a
+        A node that runs is left alone; with ``resume``, a paused one goes on; with ``saved``, a new
+        one starts from a saved state where it can. Raises Failure for a
         host that does not answer, before anything is started, and for the first node that cannot
         be started; those that were begun are brought to their end.
         """
@@ -64,9 +71,12 @@ class Boot:
         with self._hooks.failing(self._root):
             for group in (first, later):
                 dependency = self._dependency(group[0]) if group and group is not first else None
+                if saved:
+                    # While the node runs that they depend on.
+                    saved.prepare([node for node in group if self._is_new(node)])
                 if dependency:
                     self._await_parent(group[0], dependency)
-                workers.each(lambda node: self._start(node, paused), group, self._jobs)
+                workers.each(lambda node: self._start(node, paused, saved), group, self._jobs)
 
     def wait(self, seconds: int) -> None:
         """Wait until every node is ready; raises Failure that names the nodes that are not."""
@@ -113,9 +123,22 @@ class Boot:
                 raise Failure(f"'{node.get('host')}' has a domain '{domain_name(node)}' "
                               'that is not ours')
 
-    def _start(self, node: etree._Element, paused: bool) -> None:
+    def saved(self) -> Saved:
+        """The saved states that the nodes can start from."""
+        from .saved import Saved
+        return Saved(self._root, self._engines, self._ledger, self._accelerations)
+
+    def _is_new(self, node: etree._Element) -> bool:
+        """Whether a compute node has no domain yet."""
+        return node.get('role') == 'compute' and self._view.domain(node) is None
+
+    def _start(self, node: etree._Element, paused: bool, saved: Saved | None) -> None:
         self._engines.storage(node, self._ledger).empty_console(node)
         hostkey.forget(node, self._ledger)
+        if saved and self._is_new(node) and saved.start(
+                node, self.domain(node, time.time()), paused):
+            log.detail(f"node '{node.get('name')}' is started from a saved state")
+            return
         # By libvirt's schema the first of a kind: the others differ in values that we made.
         kind = node.get('role'), node.get('host')
         self._engines[node.get('host')].start(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections import Counter
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from ..image import staged
 from ..system.failure import Failure, cause
 from ..system.lock import on_folder
 from ..system.settings import Settings
+from . import saved
 from .ledger import Ledger
 
 POLL_SECONDS = 0.2
@@ -45,7 +47,10 @@ def prune(settings: Settings, remove: bool) -> list[Image]:
               on_folder(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)):
             images = _images(folder, _users(ledger))
             if remove:
-                _remove(folder, {image.name for image in images if image.disks})
+                used = {image.name for image in images if image.disks}
+                for state in saved.unused(ledger, used):
+                    _discard(state)
+                _remove(folder, used)
             return images
         # Not while the ledger is locked: what is being staged may take minutes.
         time.sleep(POLL_SECONDS)
@@ -94,6 +99,17 @@ def _remove(folder: str, used: set[str]) -> None:
                 os.unlink(entry.path)
             except OSError as error:
                 raise Failure(f"cannot remove '{entry.path}': {cause(error)}") from None
+
+
+def _discard(path: str) -> None:
+    """Remove a saved state, or the file of its lock, which nobody holds without its image."""
+    try:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except OSError as error:
+        raise Failure(f"cannot remove '{path}': {cause(error)}") from None
 
 
 def _image_of(record: str) -> str:

@@ -6,7 +6,6 @@ lets suspended guests go on if this one is killed.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,15 +15,12 @@ from lxml import etree
 from ..document import tree
 from ..engine.protocol import PAUSED, READY, RUNNING
 from ..engine.registry import Engines, by_engine, engine_uri
-from ..system import log, names, workers
+from ..system import guard, log, names, workers
 from ..system.failure import Failure
 from ..system.settings import Settings
 from .ledger import Ledger
 from .snapshot_records import COMPLETE, INCOMPLETE, Records
 from .states import View
-
-TRIES = 60
-"""Attempts of the guard, one a second: libvirt may still be busy with the snapshot."""
 
 
 class Snapshots:
@@ -200,42 +196,10 @@ class Snapshots:
         if not nodes:
             yield
             return
-        with self._guard(nodes):
+        with guard.on_death(lambda: self._resume(nodes), f"the nodes of '{self._name}' go on"):
             try:
                 for uri, some in by_engine(nodes).items():
                     self._engines[uri].snapshots().suspend(some)
                 yield
             finally:
                 self._resume(nodes)
-
-    @contextlib.contextmanager
-    def _guard(self, nodes: list[etree._Element]) -> Iterator[None]:
-        """A process that resumes nodes if we end within the block."""
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(writer)
-            self._watch(reader, nodes)
-        os.close(reader)
-        try:
-            yield
-        finally:
-            os.write(writer, b'.')
-            os.close(writer)
-            os.waitpid(child, 0)
-
-    def _watch(self, reader: int, nodes: list[etree._Element]) -> None:
-        """What the guard does. It does not return."""
-        from ..system import interruption
-        try:
-            interruption.ignore()
-            os.setsid()
-            if not os.read(reader, 1):
-                for _ in range(TRIES):
-                    with contextlib.suppress(Failure):
-                        self._resume(nodes)
-                        log.detail(f"the nodes of '{self._name}' go on")
-                        break
-                    time.sleep(1)
-        finally:
-            os._exit(0)

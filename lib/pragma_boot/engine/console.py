@@ -13,7 +13,7 @@ def path(folder: str, name: str) -> str:
     return os.path.join(folder, f'{name}.console.log')
 
 
-LINE = rb'(?m)pragma_boot: (ready|failed|warning|hostkey) [^\s:]+:? *([^\r\n]*)\r*$'
+LINE = rb'(?m)pragma_boot: (ready|waiting|failed|warning|hostkey) [^\s:]+:? *([^\r\n]*)\r*$'
 """A line of the guest part: ``pragma_boot: WORD NAME`` and its text (images/guest/pragma-guest).
 
 The name is not compared: a guest that cannot read its document does not know its own.

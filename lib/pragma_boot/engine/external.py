@@ -26,6 +26,7 @@ from .protocol import (
     Domain,
     Folders,
     Plan,
+    SavedStates,
     Snapshots,
     Unsupported,
 )
@@ -193,6 +194,10 @@ class External:
     def snapshots(self) -> Snapshots:
         """Raises Unsupported: the contract has no executable for it."""
         raise Unsupported(f"no snapshots: driver '{self.uri}' has no way to take them")
+
+    def saved_states(self) -> SavedStates:
+        """Raises Unsupported: the contract has no executable for it."""
+        raise Unsupported(f"no saved states: driver '{self.uri}' has no way to take them")
 
     def clear(self, cluster: str, ledger: str) -> list:
         """Remove all machines of a cluster by the driver's ``clean``."""

@@ -23,6 +23,7 @@ from .protocol import (
     Domain,
     Folders,
     Plan,
+    SavedStates,
     Snapshots,
     Storage,
     Unsupported,
@@ -146,6 +147,11 @@ class Ganeti:
     def snapshots(self) -> Snapshots:
         """Raises Unsupported: Ganeti's own snapshots are for backups of LVM disks."""
         raise Unsupported(f"no snapshots: '{self.uri}' cannot take them of its instances")
+
+    def saved_states(self) -> SavedStates:
+        """Raises Unsupported: Ganeti restores no instance under another name."""
+        raise Unsupported(f"no saved states: '{self.uri}' restores no instance under another "
+                          'name')
 
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Remove every instance of a cluster, those that are being made too; their names."""

@@ -13,21 +13,9 @@ from ..image import injection
 from ..system import process
 from ..system.failure import Failure
 from ..system.settings import Settings
-from . import batch, capabilities, domain, probe, session, storage, volume
+from . import batch, capabilities, domain, probe, protocol, session, storage, volume
 from .domain import METADATA
-from .protocol import (
-    ACTIVE,
-    FAILED,
-    PAUSED,
-    RUNNING,
-    STOPPED,
-    UNKNOWN,
-    Domain,
-    Folders,
-    Plan,
-    Snapshots,
-    Storage,
-)
+from .protocol import ACTIVE, FAILED, PAUSED, RUNNING, STOPPED, UNKNOWN, Domain, Unsupported
 
 if TYPE_CHECKING:
     import subprocess
@@ -142,7 +130,8 @@ class Libvirt:
         """None where guests run under KVM, else the reason why they do not."""
         return probe.kvm(self)
 
-    def storage(self, ledger: Folders, node: etree._Element | None = None) -> Storage:
+    def storage(self, ledger: protocol.Folders,
+                node: etree._Element | None = None) -> protocol.Storage:
         """A storage pool or the clusters' folders, by the node's <disk>, else by the settings."""
         if node is None:
             _, pool = self._settings.kind('storage', ('shared', 'pool:'))
@@ -161,8 +150,8 @@ class Libvirt:
         return (capabilities.knows('interface') and session.runs_our_passt(self.uri)
                 and 'passt' in capabilities.values(self, 'interface', 'backendType'))
 
-    def plan(self, root: etree._Element, folder: str, storages: dict[str, Storage],
-             publish: Callable[[], None]) -> Plan:
+    def plan(self, root: etree._Element, folder: str, storages: dict[str, protocol.Storage],
+             publish: Callable[[], None]) -> protocol.Plan:
         """How the disks of a document's nodes are made: here, as overlays."""
         return injection.Plan(root, folder, storages)
 
@@ -223,10 +212,17 @@ class Libvirt:
         self._undefine([name for node in nodes if (name := domain_name(node)) in domains
                         and self.marked(node, domains[name])])
 
-    def snapshots(self) -> Snapshots:
+    def snapshots(self) -> protocol.Snapshots:
         """Internal snapshots of the domains."""
         from . import snapshot
         return snapshot.Snapshots(self)
+
+    def saved_states(self) -> protocol.SavedStates:
+        """The states that libvirt on this machine saves; Unsupported for another machine's."""
+        from . import saved
+        if self.server:
+            raise Unsupported(f"'{self.uri}' is another machine: no state is saved there")
+        return saved.SavedStates(self)
 
     def clear(self, cluster: str, ledger: str) -> list[str]:
         """Destroy and undefine every domain of a cluster, complete or not; their names."""

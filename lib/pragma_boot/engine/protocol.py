@@ -134,6 +134,27 @@ class Snapshots(Protocol):
         """The labels of all snapshots of a node, whoever took them."""
 
 
+class SavedStates(Protocol):
+    """States of running guests, each of which other domains can be started from."""
+
+    def version(self) -> str:
+        """What must be the same where a state is saved and where it is restored."""
+
+    def share(self, folder: str, *paths: str) -> None:
+        """Let the user that QEMU runs as into a folder, and give that user the files ``paths``."""
+
+    def save(self, node: etree._Element, path: str) -> None:
+        """Stop the node's domain, and save its state in the new file ``path``."""
+
+    def restore(self, node: etree._Element, definition: etree._Element, path: str,
+                draft: str, paused: bool) -> None:
+        """Define the node's domain, and start it from the state in ``path``, all or nothing.
+
+        The domain has the same devices as the saved one. ``draft`` is the path of a file that is
+        there meanwhile.
+        """
+
+
 class Plan(Protocol):
     """The disks that a document's nodes are to have."""
 
@@ -212,6 +233,9 @@ class Engine(Protocol):
 
     def snapshots(self) -> Snapshots:
         """The snapshots of the engine's domains; Unsupported for an engine that has none."""
+
+    def saved_states(self) -> SavedStates:
+        """The states that the engine saves and restores; Unsupported for an engine that cannot."""
 
     def clear(self, cluster: str, ledger: str) -> list:
         """Destroy and undefine every domain of a cluster, complete or not; their names.

@@ -70,6 +70,20 @@ def write_raw(disk: str, staged: etree._Element, files: Sequence[Secret], subjec
         guestfish.write([(disk, part.device, scratch, files, subject)], 'raw')
 
 
+def write_overlay(draft: str, backing: str, part: partition.Partition, scratch: str,
+                  files: Sequence[Secret], subject: str, locate: bool) -> overlay.Extents:
+    """Write files into an overlay by debugfs, and check it.
+
+    With ``locate``, where in the disk the first of them lies. Raises Failure, and NoFuse where
+    guestfish must do it.
+    """
+    with overlay.exported(draft, 'qcow2', part, scratch, backing) as volume:
+        debugfs.write(volume, scratch, files, subject)
+        partition.check(volume, subject)
+        found = debugfs.extents(volume, files[0], subject) if locate else []
+    return [(part.offset + start, length) for start, length in found]
+
+
 class Plan:
     """Makes the disks of a document's nodes.
 
@@ -173,15 +187,12 @@ class Plan:
         try:
             with self._draft(node) as (draft, scratch):
                 self._create(draft, node)
-                with overlay.exported(draft, 'qcow2', part, scratch, self._image(node)) as volume:
-                    files = self._files(node)
-                    debugfs.write(volume, scratch, files, _subject(node))
-                    partition.check(volume, _subject(node))
-                    extents = debugfs.extents(volume, files[0], _subject(node)) if keep else []
+                files = self._files(node)
+                extents = write_overlay(draft, self._image(node), part, scratch, files,
+                                        _subject(node), keep)
                 if keep:
                     self._templates[self._kind(node)] = overlay.template(
-                        draft, [(part.offset + start, length) for start, length in extents],
-                        files[0].content)
+                        draft, extents, files[0].content)
         except overlay.NoFuse as error:
             return str(error)
         return None

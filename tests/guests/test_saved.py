@@ -1,0 +1,108 @@
+"""vc-boot --from-saved with real guests of the demo image: one boots, and others start from it."""
+import os
+import re
+
+import pytest
+from lxml import etree
+
+from lab import ROOT
+from lab.nodes import virsh
+from lab.site import guest_site, lines
+
+pytestmark = pytest.mark.guest
+
+WAIT = 3000
+"""Seconds; a guest on a busy machine without KVM is slow."""
+
+EACH = ('hostname; cat /etc/machine-id; cut -d" " -f2 /etc/ssh/ssh_host_*_key.pub; '
+        'cat /sys/class/net/eth0/address; ip -o -4 address show scope global; '
+        'head -c 16 /dev/urandom | base64; date +%s; cat /proc/uptime; findmnt -no SOURCE /; '
+        'journalctl --list-boots -q | wc -l; grep -c 192.0.2 /root/vc-out.xml || true')
+
+
+class Cluster:
+    """A cluster with nodes of one CPU, whose compute nodes start from a saved state."""
+
+    def __init__(self, site, name, num_cpus):
+        self.site, self.name = site, name
+        parsed = site.run('vc-parse', ROOT / 'images' / 'debian' / 'vc-in.xml').stdout
+        staged = site.run('vc-stage', input=parsed, timeout=WAIT).stdout
+        allocated = site.run('vc-allocate', '--num-cpus', num_cpus, '--name', name, '--key',
+                             site.folder / 'key.pub', input=staged).stdout
+        self.document = site.run('vc-inject', input=allocated).stdout
+
+    def boot(self, *options):
+        done = self.site.run('vc-boot', '--wait', '--timeout', WAIT, *options, timeout=WAIT,
+                             input=self.document)
+        return done.stderr.decode()
+
+    def ssh(self, command):
+        return lines(self.site.run('vc-ssh', '-i', self.site.folder / 'key', self.name,
+                                   command).stdout)
+
+    def nodes(self):
+        root = etree.fromstring(self.document)
+        return {node.get('name'): node.find("interface[@network='private']")
+                for node in root.iterfind('cluster/node')}
+
+
+@pytest.fixture(scope='module')
+def site():
+    with guest_site('cpus_per_node = 1\n') as site:
+        yield site
+
+
+@pytest.fixture(scope='module')
+def cluster(site):
+    name = f't{os.getpid()}-saved'
+    try:
+        cluster = Cluster(site, name, 3)
+        cluster.said = cluster.boot('--from-saved')
+        yield cluster
+    finally:
+        site.run('vc-clean', name)
+
+
+def test_nodes_are_what_their_documents_say(cluster):
+    assert cluster.said.count('booting a guest whose state is saved') == 1
+    assert 'is booted, not' not in cluster.said
+    found = {}
+    for name, card in cluster.nodes().items():
+        if name == 'frontend':
+            continue
+        words = cluster.ssh(f"ssh -o StrictHostKeyChecking=accept-new {name} '{EACH}' 2>/dev/null")
+        assert words[0] == name and card.get('mac') in words
+        assert re.search(rf'inet {card.get("ip")}/', '\n'.join(words))
+        assert '192.0.2.' not in '\n'.join(words) and words[-1] == '0'
+        found[name] = words
+    # Machine-id, host keys and random numbers.
+    for number in (1, 2, 3, 6):
+        assert len({words[number] for words in found.values()}) == 3, number
+
+
+def test_a_state_serves_another_cluster_and_is_pruned_with_its_image(site, cluster):
+    name = f't{os.getpid()}-later'
+    states = site.temp / 'saved'
+    before = sorted(os.listdir(states))
+    try:
+        later = Cluster(site, name, 1)
+        assert 'booting' not in later.boot('--from-saved')
+        assert later.ssh('ssh -o StrictHostKeyChecking=accept-new compute-0 hostname 2>/dev/null'
+                         ) == ['compute-0']
+        assert sorted(os.listdir(states)) == before
+    finally:
+        site.run('vc-clean', name)
+    site.run('vc-stage', '--prune')
+    assert sorted(os.listdir(states)) == before
+
+
+def test_a_node_boots_from_its_own_disk_the_second_time(cluster):
+    """Also where its domain was undefined: nothing that the guest wrote is lost."""
+    cluster.ssh('ssh compute-1 "echo kept >/root/kept; sync"')
+    keys = cluster.ssh('ssh compute-1 cat /etc/ssh/ssh_host_ed25519_key.pub')
+    virsh('destroy', f'{cluster.name}-compute-1')
+    virsh('undefine', f'{cluster.name}-compute-1')
+    said = cluster.boot('--from-saved')
+    assert "'compute-1' is booted, not started from a saved state: it has run before" in said
+    assert cluster.ssh('ssh compute-1 cat /root/kept /etc/ssh/ssh_host_ed25519_key.pub') == [
+        'kept', *keys]

@@ -1,0 +1,62 @@
+"""A saved state of libvirt's format becomes that of another domain."""
+import pytest
+
+from pragma_boot.cluster import saved
+from pragma_boot.engine.saved import HEADER, MAGIC, Header, _header, _write
+from pragma_boot.system.failure import Failure
+
+OLD, COOKIE, MEMORY = b'<domain><name>guest</name></domain>\0', b'<qemu/>\0', b'QEVM' + bytes(5000)
+
+
+@pytest.fixture
+def state(tmp_path):
+    path = tmp_path / 'memory'
+    header = Header(MAGIC, 2, len(OLD) + len(COOKIE), 0, 3, len(OLD))
+    path.write_bytes(HEADER.pack(*header) + OLD + COOKIE + MEMORY)
+    return path
+
+
+@pytest.mark.parametrize('xml', [b'<domain/>\0', b'<domain>' + b' ' * 9000 + b'</domain>\0'])
+def test_the_memory_follows_the_xml_of_another_domain(state, tmp_path, xml):
+    """Its compression is kept, there is no cookie, and the guest runs."""
+    _write(state, xml, tmp_path / 'new')
+    data = (tmp_path / 'new').read_bytes()
+    assert HEADER.size == 92
+    assert Header(*HEADER.unpack(data[:92])) == Header(MAGIC, 2, len(xml), 1, 3, 0)
+    assert data[92:] == xml + MEMORY
+
+
+@pytest.mark.parametrize('data', [b'', b'LibvirtQemudSave', b'LibvirtQemudPart' + bytes(76),
+                                  HEADER.pack(MAGIC, 3, 0, 0, 0, 0)])
+def test_what_is_no_state_that_we_know(data):
+    with pytest.raises(Failure, match="'x' is not a saved state of libvirt, version 2"):
+        _header(data, 'x')
+
+
+class Place:
+    """A temporary directory, as a ledger has one."""
+
+    def __init__(self, root):
+        self.root = str(root)
+
+
+def test_states_without_their_image(tmp_path):
+    folder = tmp_path / 'saved'
+    assert saved.unused(Place(tmp_path), []) == []
+    for name in ('a-1.raw', 'b-22'):
+        (folder / f"{name.removesuffix('.raw')}-0123").mkdir(parents=True)
+        (folder / f"{name.removesuffix('.raw')}-0123.lock").touch()
+    assert saved.unused(Place(tmp_path), {'a-1.raw', 'b-2.raw'}) == [
+        str(folder / 'b-22-0123'), str(folder / 'b-22-0123.lock')]
+
+
+def test_a_record_whose_document_is_not_in_the_disk(tmp_path):
+    (tmp_path / saved.RECORD).write_text('{"extents": [[4096, 4]], "mounted": "", "document": "x"}')
+    from pragma_boot.image import overlay
+    backing = tmp_path / 'image.raw'
+    backing.write_bytes(bytes(1 << 20))
+    overlay.create(str(tmp_path / saved.DISK), str(backing))
+    with pytest.raises(saved.Unfit, match='has no place of its own'):
+        saved._read(str(tmp_path))
+
+
