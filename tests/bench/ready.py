@@ -7,7 +7,8 @@ BOOTED = 'ours, all nodes booted'
 SAVED = 'ours, compute nodes from a saved state'
 
 RUN = ('bin=$1 key=$2 name=$3 nodes=$4 vcin=$5; export PRAGMA_SITE_CONF=$6; '
-       '"$bin/vc-parse" "$vcin" | "$bin/vc-stage" | "$bin/vc-allocate" --num-cpus "$nodes" --name "$name" --key "$key.pub" | '
+       '"$bin/vc-parse" "$vcin" | "$bin/vc-stage" | '
+       '"$bin/vc-allocate" --num-cpus "$nodes" --name "$name" --key "$key.pub" | '
        '"$bin/vc-inject" | "$bin/vc-boot" --wait ')
 STATE = '--from-saved '
 
