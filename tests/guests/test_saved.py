@@ -20,6 +20,9 @@ EACH = ('hostname; cat /etc/machine-id; cut -d" " -f2 /etc/ssh/ssh_host_*_key.pu
         'journalctl --list-boots -q | wc -l; grep -c 192.0.2 /root/vc-out.xml || true')
 
 
+LOGIN = "ssh -o StrictHostKeyChecking=accept-new compute-0 hostname 2>/dev/null"
+
+
 class Cluster:
     """A cluster with nodes of one CPU, whose compute nodes start from a saved state."""
 
@@ -81,14 +84,18 @@ def test_nodes_are_what_their_documents_say(cluster):
 
 
 def test_a_state_serves_another_cluster_and_is_pruned_with_its_image(site, cluster):
+    """Also by pragma_boot, with the setting."""
     name = f't{os.getpid()}-later'
     states = site.temp / 'saved'
     before = sorted(os.listdir(states))
+    with site.conf.open('a') as file:
+        file.write('from_saved = yes\n')
     try:
-        later = Cluster(site, name, 1)
-        assert 'booting' not in later.boot('--from-saved')
-        assert later.ssh('ssh -o StrictHostKeyChecking=accept-new compute-0 hostname 2>/dev/null'
-                         ) == ['compute-0']
+        done = site.run('pragma_boot', '--vcname', 'debian', '--name', name, '--num_cpus', 1,
+                        '--key', site.folder / 'key.pub', '--wait', timeout=WAIT)
+        assert b'booting' not in done.stderr and b'is booted, not' not in done.stderr
+        assert lines(site.run('vc-ssh', '-i', site.folder / 'key', name, LOGIN).stdout) == [
+            'compute-0']
         assert sorted(os.listdir(states)) == before
     finally:
         site.run('vc-clean', name)

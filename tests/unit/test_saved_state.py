@@ -2,8 +2,11 @@
 import pytest
 
 from pragma_boot.cluster import saved
+from pragma_boot.engine import external, libvirt
+from pragma_boot.engine.protocol import Unsupported
 from pragma_boot.engine.saved import HEADER, MAGIC, Header, _header, _write
 from pragma_boot.system.failure import Failure
+from pragma_boot.system.settings import Settings
 
 OLD, COOKIE, MEMORY = b'<domain><name>guest</name></domain>\0', b'<qemu/>\0', b'QEVM' + bytes(5000)
 
@@ -60,3 +63,13 @@ def test_a_record_whose_document_is_not_in_the_disk(tmp_path):
         saved._read(str(tmp_path))
 
 
+
+
+@pytest.mark.parametrize('kind, uri, said', [
+    (libvirt.Libvirt, 'qemu+ssh://other/session', "'qemu[+]ssh://other/session' is another"),
+    (external.External, 'driver:own', 'has no way')])
+def test_engines_without_saved_states(tmp_path, kind, uri, said):
+    (tmp_path / 'site_conf.conf').touch()
+    engine = kind(uri, Settings.read(tmp_path / 'site_conf.conf'))
+    with pytest.raises(Unsupported, match=said):
+        engine.saved_states()

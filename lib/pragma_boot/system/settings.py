@@ -30,6 +30,7 @@ DEFAULTS = {
     'reserved_cpus': '0',
     'reserved_memory': '512M',
     'storage': 'shared',
+    'from_saved': 'no',
     'private_network': 'socket',
     'private_ports': '23000-23999',
     'vlans': '',
