@@ -83,6 +83,14 @@ def test_nodes_are_what_their_documents_say(cluster):
         assert len({words[number] for words in found.values()}) == 3, number
 
 
+def test_no_guest_can_change_a_state(site, cluster):
+    """QEMU runs as another user; the guests of later clusters must not get what it wrote."""
+    folder, = (path for path in (site.temp / 'saved').iterdir() if path.is_dir())
+    for path in (folder, *folder.iterdir()):
+        status = path.stat()
+        assert (status.st_uid, status.st_mode & 0o77) == (os.geteuid(), 0), path
+
+
 def test_a_state_serves_another_cluster_and_is_pruned_with_its_image(site, cluster):
     """Also by pragma_boot, with the setting."""
     name = f't{os.getpid()}-later'

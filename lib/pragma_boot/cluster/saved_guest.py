@@ -88,6 +88,7 @@ class Guest:
                 self._boot(draft, states)
                 states.save(self._node, os.path.join(draft, MEMORY))
                 self._engine.remove([self._node])
+                _take_back(draft)
                 files.sync_folder(draft)
                 os.rename(draft, folder)
                 files.sync_folder(os.path.dirname(folder))
@@ -142,6 +143,16 @@ class Guest:
             progress.draw('booting a guest to save', waited / BOOT_SECONDS,
                           f'{waited:.0f} s of {BOOT_SECONDS} s')
             time.sleep(POLL_SECONDS)
+
+
+def _take_back(folder: str) -> None:
+    """Close a folder and its files to the user that QEMU runs as.
+
+    What is restored as later nodes must not be in the reach of the guests of other clusters.
+    """
+    for path in (folder, *(os.path.join(folder, name) for name in os.listdir(folder))):
+        os.chown(path, os.geteuid(), os.getegid())
+        os.chmod(path, 0o700 if path == folder else 0o600)
 
 
 def mounted(disk: str, image: etree._Element) -> str:
