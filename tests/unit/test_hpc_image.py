@@ -291,6 +291,14 @@ def test_the_reason_is_told_once_while_a_node_waits(monkeypatch, capsys):
         scheduler.await_ready(document.parse(COMPUTE), seconds=-1)
 
 
+def test_what_names_the_cluster_does_not_travel():
+    """Files with the cluster's name or addresses, which a node writes again at each boot."""
+    table = (OVERLAY / 'etc/pragma_boot/identity.d/50-hpc').read_text()
+    removed = {line.split()[0] for line in table.splitlines()}
+    assert {path for path, text in files(FRONTEND).items()
+            if re.search(r'demo|10\.1\.', text)} <= removed
+
+
 def test_the_programs_of_the_guest_part_are_there():
     for name in ('configure', 'ready', 'drain'):
         path = OVERLAY / f'etc/pragma_boot/{name}.d/50-hpc'
