@@ -47,7 +47,10 @@ def test_agrees_with_libxml2_on_the_whole_tree(data):
         elif edit == 'text':
             place.text = 'said'
         elif edit == 'attribute':
-            place.set(data.draw(st.sampled_from(['other', 'port', '{urn:x}name', 'path'])), '7')
+            place.set(data.draw(st.sampled_from(
+                ['other', 'port', '{urn:x}name', 'path', 'name', 'fqdn', 'mac', 'ip', 'netmask'])),
+                data.draw(st.sampled_from(['7', 'a..b', 'a', '52:54:00:00:00:0g', '10.1.1.256',
+                                           '/x\ny', ' /x', '52:54:00:00:00:77 '])))
         elif edit == 'unset' and len(place.attrib):
             del place.attrib[data.draw(st.sampled_from(sorted(place.attrib)))]
         elif place is root:
