@@ -191,7 +191,7 @@ def main():
     options = docopt.docopt(__doc__)
     rows = {row.name: row for row in ROWS}
     if options['--list']:
-        print(*(f'{row.name:12} {row.what}' for row in ROWS), sep='\n')
+        print(*(f'{row.name:13} {row.what}' for row in ROWS), sep='\n')
         return
     unknown = set(options['--row']) - set(rows)
     if unknown:

@@ -210,12 +210,13 @@ def capture_ways(site):
                     suffix],
                    disk=lambda: allocated(base / f'new/new-frontend.img.{suffix}'), clean=forget)
 
-    def by_hand(label, script):
-        return Way(label, shell(script, disk, out), disk=lambda: allocated(out), clean=out.unlink)
+    def by_hand(label, script, slow=False):
+        return Way(label, shell(script, disk, out), disk=lambda: allocated(out), clean=out.unlink,
+                   slow=slow)
 
     return [ours('gz'), ours('zst'),
             by_hand(CONVERT, 'qemu-img convert -c -O qcow2 "$1" "$2"'),
-            by_hand(SPARSIFY, 'virt-sparsify -q --compress --convert qcow2 "$1" "$2"')]
+            by_hand(SPARSIFY, 'virt-sparsify -q --compress --convert qcow2 "$1" "$2"', True)]
 
 
 CONVERT, SPARSIFY = 'qemu-img convert -c, one disk', 'virt-sparsify --compress, one disk'
