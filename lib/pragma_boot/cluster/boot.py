@@ -33,6 +33,7 @@ class Boot:
         self._root = root
         self._chosen = chosen
         self._jobs = settings.number('jobs')
+        self._from_saved = settings.yes('from_saved')
         self._engines = Engines(settings)
         self._ledger = Ledger(settings.temporary_directory)
         self._hooks = Hooks(settings)
@@ -51,11 +52,11 @@ class Boot:
             self._root, node, self._accelerations[node.get('host')], storage.console(node), started)
 
     def start(self, paused: bool = False, ignore_dependencies: bool = False,
-              resume: bool = False, saved: Saved | None = None) -> None:
+              resume: bool = False, from_saved: bool = False) -> None:
         """Start the nodes that do not run, several at a time, each after its dependency.
 
-        A node that runs is left alone; with ``resume``, a paused one goes on; with ``saved``, a new
-        one starts from a saved state where it can. Raises Failure for a
+        A node that runs is left alone; with ``resume``, a paused one goes on; with ``from_saved``,
+        or the setting, a new one starts from a saved state where it can. Raises Failure for a
         host that does not answer, before anything is started, and for the first node that cannot
         be started; those that were begun are brought to their end.
         """
@@ -65,6 +66,7 @@ class Boot:
             self._resume()
         missing = [node for node in self._chosen if self._stopped(node)]
         roles = {role for role in ROLES if tree.boot_dependency(self._root, role) is None}
+        saved = self._saved() if from_saved or self._from_saved else None
         first = [node for node in missing if ignore_dependencies or node.get('role') in roles]
         later = [] if ignore_dependencies else [node for node in missing
                                                 if node.get('role') not in roles]
@@ -123,7 +125,7 @@ class Boot:
                 raise Failure(f"'{node.get('host')}' has a domain '{domain_name(node)}' "
                               'that is not ours')
 
-    def saved(self) -> Saved:
+    def _saved(self) -> Saved:
         """The saved states that the nodes can start from."""
         from .saved import Saved
         return Saved(self._root, self._engines, self._ledger, self._accelerations)
