@@ -110,9 +110,13 @@ def run(main: Main) -> NoReturn:
 
 def _status(main: Main) -> int:
     """The exit status of ``main``; its failure is printed on stderr."""
+    stdout = sys.stdout.buffer if sys.stdout else None
     try:
-        return main(sys.argv[1:], sys.stdin.buffer if sys.stdin else None,
-                    sys.stdout.buffer if sys.stdout else None)
+        status = main(sys.argv[1:], sys.stdin.buffer if sys.stdin else None, stdout)
+        if stdout:
+            # The process ends without a flush by Python.
+            streams.write(stdout, b'')
+        return status
     except Failure as error:
         _trace()
         if not isinstance(error, Said):
