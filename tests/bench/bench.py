@@ -208,6 +208,8 @@ def main():
         for row in [rows[name] for name in options['--row']] or ROWS:
             print(f'{row.name} ', end='', file=sys.stderr, flush=True)
             results.append((row, run(row, rounds, slow_rounds, site)))
+            # Of the cluster that all rows allocate, what the last way has left.
+            site.tool('vc-clean', 'bench')
             print(row.what, '', *WAYS, *ways(*results[-1]), '', *GOALS, *goals(*results[-1]), '',
                   sep='\n', flush=True)
     finally:
