@@ -17,7 +17,6 @@ def ways(site, Way, shell):
     """A whole cluster each time, from the staged image, until all nodes are ready."""
     conf = site.configured('ready', accel='auto', cpus_per_node='1', cpu_overcommit='1000')
     vc_in = ROOT / 'images/debian/vc-in.xml'
-    site.demo()
 
     def clean():
         site.tool('vc-clean', '--site-conf', conf, NAME)

@@ -63,8 +63,6 @@ def test_a_record_whose_document_is_not_in_the_disk(tmp_path):
         saved._read(str(tmp_path))
 
 
-
-
 @pytest.mark.parametrize('kind, uri, said', [
     (libvirt.Libvirt, 'qemu+ssh://other/session', "'qemu[+]ssh://other/session' is another"),
     (external.External, 'driver:own', 'has no way')])

@@ -137,14 +137,16 @@ class Boot:
     def _start(self, node: etree._Element, paused: bool, saved: Saved | None) -> None:
         self._engines.storage(node, self._ledger).empty_console(node)
         hostkey.forget(node, self._ledger)
-        if saved and self._is_new(node) and saved.start(
-                node, self.domain(node, time.time()), paused):
+
+        def define() -> etree._Element:
+            return self.domain(node, time.time())
+        if saved and self._is_new(node) and saved.start(node, define, paused):
             log.detail(f"node '{node.get('name')}' is started from a saved state")
             return
         # By libvirt's schema the first of a kind: the others differ in values that we made.
         kind = node.get('role'), node.get('host')
         self._engines[node.get('host')].start(
-            node, lambda: self.domain(node, time.time()), paused, kind not in self._valid,
+            node, define, paused, kind not in self._valid,
             self._view.domain(node) is not None)
         self._valid.add(kind)
         log.detail(f"node '{node.get('name')}' is started")

@@ -95,14 +95,11 @@ def _remove(folder: str, used: set[str]) -> None:
         else:
             kept = entry.name in used or not entry.name.endswith(('.raw', '.tmp'))
         if not kept:
-            try:
-                os.unlink(entry.path)
-            except OSError as error:
-                raise Failure(f"cannot remove '{entry.path}': {cause(error)}") from None
+            _discard(entry.path)
 
 
 def _discard(path: str) -> None:
-    """Remove a saved state, or the file of its lock, which nobody holds without its image."""
+    """Remove a file, or the folder of a saved state."""
     try:
         if os.path.isdir(path):
             shutil.rmtree(path)

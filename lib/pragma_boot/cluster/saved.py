@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from lxml import etree
@@ -68,13 +68,17 @@ class Saved:
             except Unfit as reason:
                 self._warn(node, reason)
 
-    def start(self, node: etree._Element, definition: etree._Element, paused: bool) -> bool:
-        """Start a node from a state; False, with a warning, where it has to boot."""
+    def start(self, node: etree._Element, define: Callable[[], etree._Element],
+              paused: bool) -> bool:
+        """Start a node from a state; False, with a warning, where it has to boot.
+
+        ``define`` makes the definition of its domain.
+        """
         path = node.find('disk').get('path')
         try:
             state = self._state(node)
             self._replace_disk(node, state)
-            self._states_of(node).restore(node, definition, state.memory,
+            self._states_of(node).restore(node, define(), state.memory,
                                           files.temporary(f'{path}.memory'), paused)
         except Unfit as reason:
             self._warn(node, reason)

@@ -5,7 +5,6 @@ import copy
 import hashlib
 import json
 import os
-import shutil
 import time
 
 from lxml import etree
@@ -79,7 +78,7 @@ class Guest:
 
         def clear() -> None:
             self._engine.remove([self._node])
-            shutil.rmtree(draft, ignore_errors=not os.path.lexists(draft))
+            overlay.discard(draft)
         clear()
         log.warn('booting a guest whose state is saved; later nodes of its kind start from it')
         try:

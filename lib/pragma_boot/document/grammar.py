@@ -73,8 +73,7 @@ def fault(root: etree._Element, schema: str) -> rules.Fault | None:
 
 OWN: dict[str, rules.Kind] = {'name': rules.NAME, 'fqdn': rules.NAME, 'mac': rules.MAC,
                                'ip': rules.ADDRESS, 'path': rules.PATH}
-"""The attributes below a <node> that each node has another value of: the schema's own patterns."""
-
+"""Attributes below a <node> whose values differ from node to node, with the schema's patterns."""
 
 FORMS = 100
 """Forms of nodes that are remembered."""
