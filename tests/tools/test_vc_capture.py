@@ -119,11 +119,11 @@ def captured(site, entry, role='frontend', suffix='gz'):
 
 
 def state(folder):
-    """Mode, owner, times and content of all files of a folder."""
+    """Mode, owner, times and content of all files of a folder, without locks."""
     return {str(path): (path.stat().st_mode, path.stat().st_uid, path.stat().st_gid,
-                        path.stat().st_mtime_ns,
-                        path.is_file() and hashlib.sha256(path.read_bytes()).digest())
-            for path in sorted(folder.rglob('*'))}
+                        path.is_file() and (path.stat().st_mtime_ns,
+                                            hashlib.sha256(path.read_bytes()).digest()))
+            for path in sorted(folder.rglob('*')) if path.suffix != '.lock'}
 
 
 def test_a_cluster_becomes_an_entry(source):

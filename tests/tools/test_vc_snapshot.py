@@ -3,8 +3,10 @@ import os
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from lab import ROOT
 from lab.images import pack, uefi_image, use_image
@@ -13,6 +15,7 @@ from lab.leftovers import processes, settled
 from lab.needs import do_without, need
 from lab.nodes import all_nodes, mine, virsh, without_dependency
 from lab.site import lines
+from pragma_boot.system import lock
 
 NODES = ('frontend', 'compute-0', 'compute-1')
 
@@ -351,3 +354,38 @@ def test_a_file_that_was_edited(site, content, fault):
     for words in (('--list',), ('--revert', 'a'), ('--as', 'a'), ('--delete', 'a')):
         line = site.fails('vc-snapshot', site.entry, *words)
         assert line == f"vc-snapshot: '{path}' is not as vc-snapshot writes it: {fault}"
+
+
+@pytest.mark.parametrize('tool', ['vc-snapshot', 'vc-capture'])
+def test_a_node_that_leaves_meanwhile(cluster, tool):
+    """The tool waits for the resize, and then works on the nodes that are left."""
+    site = cluster
+    stop(site)
+    path = site.temp / 'clusters' / site.name / 'document.xml'
+    root = etree.parse(path).getroot()
+    leaving = root.find("cluster/node[@name='compute-0']")
+    with lock.exclusive(str(path.parent / 'resize.lock')):
+        if tool == 'vc-snapshot':
+            running = site.start(tool, site.name, '--as', 'one')
+        else:
+            running = site.start(tool, site.name, '--as', 'one', '--node', 'compute-0',
+                                 '--base_path', site.base)
+        wait_for_lock(running, path.parent / 'resize.lock')
+        leaving.getparent().remove(leaving)
+        path.write_bytes(etree.tostring(root))
+    stderr = running.communicate(timeout=300)[1].decode()
+    if tool == 'vc-snapshot':
+        assert running.returncode == 0, stderr
+        assert listed(site)[1][2] == '2' and labels(site, 'compute-0') == []
+    else:
+        assert running.returncode == 1 and "'compute-0'" in stderr
+
+
+def wait_for_lock(running, path):
+    """Wait until a process waits for the lock on a file (proc_locks(5): a line with '->')."""
+    inode = path.stat().st_ino
+    end = time.monotonic() + 300
+    while not any('->' in line and f':{inode} ' in line
+                  for line in lines(Path('/proc/locks').read_bytes())):
+        assert running.poll() is None and time.monotonic() < end
+        time.sleep(0.02)

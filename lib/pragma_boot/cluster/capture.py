@@ -59,11 +59,12 @@ def capture(name: str, wish: Wish, base_path: str, settings: Settings,
     entry = vcdb.checked(wish.entry)
     base = newentry.folder_of(base_path)
     ledger, engines = Ledger(settings.temporary_directory), Engines(settings)
-    root = ledger.known(name)
-    nodes = _chosen(root, wish.node)
+    _chosen(ledger.known(name), wish.node)
     mark = f"cluster {name} of the ledger {ledger.identity}"
-    with _drafting(base, entry) as draft:
+    with _drafting(base, entry) as draft, ledger.resizing(name):
         _require_free(base, entry, mark)
+        root = ledger.known(name)
+        nodes = _chosen(root, wish.node)
         _stop(root, engines, ledger, shutdown_seconds)
         lines = []
         with ledger.alone(name), staged.using(settings):

@@ -54,6 +54,10 @@ class Ledger:
         """Hold the lock of a cluster, on its folder: no other process makes its disks."""
         return exclusive(self.folder(name), os.O_RDONLY | os.O_DIRECTORY)
 
+    def resizing(self, name: str) -> AbstractContextManager[None]:
+        """Hold the lock of a cluster's nodes: none joins or leaves it. Taken before ``alone``."""
+        return exclusive(os.path.join(self.folder(name), 'resize.lock'))
+
     def folder(self, name: str) -> str:
         """The folder of a cluster; raises Failure for a wrong name."""
         return os.path.join(self.clusters, names.checked(name, 'cluster'))

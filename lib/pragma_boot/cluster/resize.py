@@ -17,7 +17,6 @@ from ..engine.registry import Engines, by_engine
 from ..image import staged, staging
 from ..system import files
 from ..system.failure import Failure
-from ..system.lock import exclusive
 from ..system.names import cpus
 from ..system.settings import Settings
 from . import disks, growth, pool, update
@@ -27,8 +26,6 @@ from .hooks import Hooks
 from .kinds import Wanted
 from .ledger import Ledger
 from .states import View
-
-LOCK = 'resize.lock'
 
 
 class Resize:
@@ -48,7 +45,7 @@ class Resize:
         message says whether the resize is kept, and what to type.
         """
         self.refuse_drivers(self._ledger.known(name))
-        with exclusive(os.path.join(self._ledger.folder(name), LOCK)):
+        with self._ledger.resizing(name):
             root = self._ledger.known(name)
             have = growth.num_cpus(root)
             if not force or wanted > have:

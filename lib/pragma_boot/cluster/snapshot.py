@@ -32,8 +32,18 @@ class Snapshots:
         self._ledger = Ledger(settings.temporary_directory)
         self._engines = Engines(settings)
         self._jobs = settings.number('jobs')
-        self._root = self._ledger.known(name)
+        self._read()
+
+    def _read(self) -> None:
+        self._root = self._ledger.known(self._name)
         self._nodes = tree.nodes(self._root)
+
+    @contextlib.contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """For the block no node joins the cluster or leaves it, and no disk is made."""
+        with self._ledger.resizing(self._name), self._ledger.alone(self._name):
+            self._read()
+            yield
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """The rows of a table with snapshot_records.HEADER, one for each snapshot."""
@@ -42,7 +52,7 @@ class Snapshots:
     def take(self, label: str) -> None:
         """Take a snapshot of all nodes; raises Failure, and then none is left."""
         names.checked(label, 'snapshot')
-        with self._ledger.alone(self._name):
+        with self._unchanged():
             records = self._records()
             old = records.find(label)
             if old is not None and old.get('state') == COMPLETE:
@@ -88,7 +98,7 @@ class Snapshots:
         Those whose disk alone was kept while they ran are among them. Safe to repeat. The frontend
         is told its document if nodes of the snapshot have left the cluster.
         """
-        with self._ledger.alone(self._name):
+        with self._unchanged():
             record = self._records().require(label)
             if record.get('state') != COMPLETE:
                 raise Failure(f"snapshot '{label}' of cluster '{self._name}' is not complete: "
@@ -120,7 +130,7 @@ class Snapshots:
 
     def delete(self, label: str) -> None:
         """Delete a snapshot, complete or not. Safe to repeat after a failure."""
-        with self._ledger.alone(self._name):
+        with self._unchanged():
             records = self._records()
             record = records.require(label)
             self._view()

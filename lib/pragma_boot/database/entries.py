@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from .fetching import Site
 
 
-def site(base_path: str, settings: Settings, folder: str | None = None) -> Site:
+def site(base_path: str, settings: Settings, folder: str | None = None,
+         mirror: bool = False) -> Site:
     """What was, or will be, fetched of a database on a web server; raises Failure for a folder."""
     if not vcdb.is_remote(base_path):
         raise Failure(f"image database '{base_path}' is a folder: there is nothing to fetch")
     from . import fetching, remote
-    return fetching.Site(remote.Remote(base_path, settings), settings, folder)
+    return fetching.Site(remote.Remote(base_path, settings), settings, folder, mirror)
 
 
 def local(base_path: str, name: str, settings: Settings, update: bool = False) -> str:

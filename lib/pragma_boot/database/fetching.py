@@ -45,9 +45,10 @@ class Entry(NamedTuple):
 class Site:
     """The folder with what was fetched of a database."""
 
-    def __init__(self, remote: Remote, settings: Settings, folder: str | None = None) -> None:
+    def __init__(self, remote: Remote, settings: Settings, folder: str | None = None,
+                 mirror: bool = False) -> None:
         self.remote = remote
-        self.options = ['--to', folder] if folder else []
+        self.options = ['--mirror'] * mirror + (['--to', folder] if folder else [])
         """Those of vc-fetch that lead here."""
         if remote.url != settings.base_path.rstrip('/'):
             self.options += ['--base_path', remote.url]

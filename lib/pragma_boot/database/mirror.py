@@ -31,7 +31,6 @@ def run(site: Site, patterns: Sequence[str], update: bool) -> Result:
     if not names:
         raise Failure(f"no entry of '{site.remote.url}' matches {' or '.join(map(repr, patterns))}"
                       if patterns else f"'{site.remote.url}' has no entries")
-    site.options.insert(0, '--mirror')
     lines, failed = [], False
     with _alone(site.folder):
         for name in names:
