@@ -1,10 +1,10 @@
-"""The row for guests of the demo image: all booted, or compute nodes from a saved state."""
+"""The row for guests of the demo image: all booted, or all from saved states."""
 from lab import ROOT
 
 NAME = 'bench-ready'
 COMPUTES = 4
 BOOTED = 'ours, all nodes booted'
-SAVED = 'ours, compute nodes from a saved state'
+SAVED = 'ours, all nodes from saved states'
 
 RUN = ('bin=$1 key=$2 name=$3 nodes=$4 vcin=$5; export PRAGMA_SITE_CONF=$6; '
        '"$bin/vc-parse" "$vcin" | "$bin/vc-stage" | '
@@ -24,12 +24,12 @@ def ways(site, Way, shell):
     def booting(computes, options=''):
         return shell(RUN + options, ROOT / 'bin', site.key, NAME, computes, vc_in, conf)
 
-    def keep_a_state():
-        """Of a guest like the compute nodes: for a cluster of one."""
+    def keep_states():
+        """Of guests like the nodes: for a cluster of one compute node."""
         site.run(*booting(1, STATE))
         clean()
     return [Way(BOOTED, booting(COMPUTES), clean=clean, slow=True),
-            Way(SAVED, booting(COMPUTES, STATE), prepare=keep_a_state, clean=clean, slow=True)]
+            Way(SAVED, booting(COMPUTES, STATE), prepare=keep_states, clean=clean, slow=True)]
 
 
 def goals(medians):

@@ -1,4 +1,4 @@
-"""vc-boot --from-saved with real guests of the demo image: one boots, and others start from it."""
+"""vc-boot --from-saved with real guests of the demo image: nodes start from two that booted."""
 import os
 import re
 
@@ -17,14 +17,19 @@ WAIT = 3000
 EACH = ('hostname; cat /etc/machine-id; cut -d" " -f2 /etc/ssh/ssh_host_*_key.pub; '
         'cat /sys/class/net/eth0/address; ip -o -4 address show scope global; '
         'head -c 16 /dev/urandom | base64; date +%s; cat /proc/uptime; findmnt -no SOURCE /; '
-        'journalctl --list-boots -q | wc -l; grep -c 192.0.2 /root/vc-out.xml || true')
+        'ip -o -6 address show dev eth0 scope link; journalctl --list-boots -q | wc -l; '
+        'grep -cE "192.0.2|private-key" /root/vc-out.xml || true')
 
+
+RANDOM = re.compile('^[A-Za-z0-9+/]{22}==$', re.M)
+
+WHO = 'cat /etc/machine-id; cut -d" " -f2 /etc/ssh/ssh_host_*_key.pub'
 
 LOGIN = "ssh -o StrictHostKeyChecking=accept-new compute-0 hostname 2>/dev/null"
 
 
 class Cluster:
-    """A cluster with nodes of one CPU, whose compute nodes start from a saved state."""
+    """A cluster with nodes of one CPU, which start from saved states."""
 
     def __init__(self, site, name, num_cpus):
         self.site, self.name = site, name
@@ -42,6 +47,10 @@ class Cluster:
     def ssh(self, command):
         return lines(self.site.run('vc-ssh', '-i', self.site.folder / 'key', self.name,
                                    command).stdout)
+
+    @property
+    def fqdn(self):
+        return etree.fromstring(self.document).find("cluster/node[@role='frontend']").get('fqdn')
 
     def nodes(self):
         root = etree.fromstring(self.document)
@@ -67,26 +76,30 @@ def cluster(site):
 
 
 def test_nodes_are_what_their_documents_say(cluster):
-    assert cluster.said.count('booting a guest whose state is saved') == 1
+    assert cluster.said.count('booting a guest to save its state') == 2
     assert 'is booted, not' not in cluster.said
     found = {}
     for name, card in cluster.nodes().items():
-        if name == 'frontend':
-            continue
-        words = cluster.ssh(f"ssh -o StrictHostKeyChecking=accept-new {name} '{EACH}' 2>/dev/null")
-        assert words[0] == name and card.get('mac') in words
-        assert re.search(rf'inet {card.get("ip")}/', '\n'.join(words))
-        assert '192.0.2.' not in '\n'.join(words) and words[-1] == '0'
-        found[name] = words
-    # Machine-id, host keys and random numbers.
-    for number in (1, 2, 3, 6):
-        assert len({words[number] for words in found.values()}) == 3, number
+        words = cluster.ssh(EACH if name == 'frontend' else
+                            f"ssh -o StrictHostKeyChecking=accept-new {name} '{EACH}' 2>/dev/null")
+        assert words[0] == (cluster.fqdn if name == 'frontend' else name)
+        assert card.get('mac') in words
+        said = '\n'.join(words)
+        assert re.search(rf'inet {card.get("ip")}/', said)
+        assert '192.0.2.' not in said and words[-1] == '0'
+        keys = set(re.findall(r'\bAAAA\S+', said))
+        links = set(re.findall(r'inet6 (fe80:\S+)', said))
+        assert len(keys) == 2 and len(links) == 1
+        found[name] = {words[1], *keys, *links, RANDOM.search(said)[0]}
+    # Machine-ids, host keys, link-local addresses and random numbers: no two nodes have one.
+    assert len(set.union(*found.values())) == 5 * 4
 
 
 def test_no_guest_can_change_a_state(site, cluster):
     """QEMU runs as another user; the guests of later clusters must not get what it wrote."""
-    folder, = (path for path in (site.temp / 'saved').iterdir() if path.is_dir())
-    for path in (folder, *folder.iterdir()):
+    folders = [path for path in (site.temp / 'saved').iterdir() if path.is_dir()]
+    assert len(folders) == 2
+    for path in (*folders, *(path for folder in folders for path in folder.iterdir())):
         status = path.stat()
         assert (status.st_uid, status.st_mode & 0o77) == (os.geteuid(), 0), path
 
@@ -102,6 +115,8 @@ def test_a_state_serves_another_cluster_and_is_pruned_with_its_image(site, clust
         done = site.run('pragma_boot', '--vcname', 'debian', '--name', name, '--num_cpus', 1,
                         '--key', site.folder / 'key.pub', '--wait', timeout=WAIT)
         assert b'booting' not in done.stderr and b'is booted, not' not in done.stderr
+        other = lines(site.run('vc-ssh', '-i', site.folder / 'key', name, WHO).stdout)
+        assert not set(other) & set(cluster.ssh(WHO)) and len(other) == 3
         assert lines(site.run('vc-ssh', '-i', site.folder / 'key', name, LOGIN).stdout) == [
             'compute-0']
         assert sorted(os.listdir(states)) == before

@@ -177,7 +177,7 @@ def test_a_node_with_a_seed_disk_boots_without_a_saved_state(seeded):
     done = boot(seeded, seeded.document(seeded.entry, 'vc-inject', 2), '--from-saved')
     _, line = lines(done.stderr)
     assert line == (
-        "vc-boot: node 'compute-0' is booted, not started from a saved state: its document is not "
+        "vc-boot: node 'frontend' is booted, not started from a saved state: its document is not "
         'a file of an ext2, ext3 or ext4 file system')
     assert len(mine(seeded)) == 2 and not os.path.exists(seeded.temp / 'saved')
 

@@ -1,5 +1,6 @@
 """images/guest: the program that sets up a node, and its installation."""
 
+import base64
 import configparser
 import importlib.machinery
 import io
@@ -18,7 +19,7 @@ import pytest
 import lab
 from lab import ROOT, SCRATCH
 from lab.needs import need
-from pragma_boot.cluster import allocation
+from pragma_boot.cluster import allocation, saved
 
 GUEST = ROOT / "images" / "guest"
 DATA = lab.DATA / "guest"
@@ -154,6 +155,18 @@ def test_takes_interfaces_in_order_without_mac(tmp_path):
     commands = configure(tmp_path, "old-frontend")
     assert "ip address replace 10.1.1.1/16 dev ens9" in commands
     assert "ip address replace 137.110.119.222/24 dev ens3" in commands
+
+
+def test_a_private_key_behind_the_document_is_moved_to_its_file(tmp_path):
+    """The host has no other place for it in the disk of a frontend that starts from a state."""
+    text = (DATA / "frontend.xml").read_bytes()
+    document = tmp_path / "vc-out.xml"
+    document.write_bytes(text + saved.PRIVATE_KEY % base64.b64encode(b"the key\n") + b"\n" * 4096)
+    done = guest("configure", tmp_path, document)
+    assert (done.returncode, done.stderr) == (0, "")
+    key = tmp_path / "root/.ssh/id_ed25519"
+    assert (key.read_text(), mode(key)) == ("the key\n", 0o600)
+    assert (document.read_bytes(), mode(document)) == (text, 0o600)
 
 
 def test_missing_interface_leaves_the_node_its_names_and_keys(tmp_path):

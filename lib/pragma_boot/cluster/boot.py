@@ -131,8 +131,8 @@ class Boot:
         return Saved(self._root, self._engines, self._ledger, self._accelerations)
 
     def _is_new(self, node: etree._Element) -> bool:
-        """Whether a compute node has no domain yet."""
-        return node.get('role') == 'compute' and self._view.domain(node) is None
+        """Whether a node has no domain yet."""
+        return self._view.domain(node) is None
 
     def _start(self, node: etree._Element, paused: bool, saved: Saved | None) -> None:
         self._engines.storage(node, self._ledger).empty_console(node)

@@ -1,13 +1,15 @@
-"""Starting compute nodes from a saved state: one guest is booted once, and all become it.
+"""Starting nodes from a saved state: one guest of each role is booted once, and all become it.
 
 A state is the memory of a guest that was booted and waits for a document, and the disk that it had
 then. It is kept in TEMP/saved, and serves all nodes with the same image, hardware and engine. The
 disk of a node that starts from it is a copy of that disk, in which the blocks of /root/vc-out.xml
-have the node's own document. The guest part sees it, and sets the node up (pragma-guest, ready). A
-node that is started again boots, from its own disk and with its own document.
+have the node's own document, and behind a frontend's the private key of its cluster. The guest part
+sees it, and sets the node up (pragma-guest, ready). A node that is started again boots, from its
+own disk and with its own document.
 """
 from __future__ import annotations
 
+import base64
 import json
 import os
 import threading
@@ -20,7 +22,7 @@ from ..document import firmware, tree
 from ..document.vcout import Projection
 from ..engine.protocol import SavedStates, Unsupported
 from ..engine.registry import Engines
-from ..image import overlay, partition
+from ..image import injection, overlay, partition
 from ..system import files, log
 from ..system.failure import Failure
 from ..system.lock import exclusive
@@ -28,6 +30,9 @@ from .ledger import Ledger
 from .saved_guest import DISK, DOCUMENT_BYTES, MEMORY, RECORD, Guest, Unfit, mounted
 
 FOLDER = 'saved'
+
+PRIVATE_KEY = b'<?pragma-private-key %s?>\n'
+"""Behind a document: the key's file, in base64. The guest part moves it to its place."""
 
 
 class State(NamedTuple):
@@ -90,19 +95,28 @@ class Saved:
 
         The node can boot from it, too.
         """
-        with self._lock:
-            document = self._projection.of(node.get('name'))
-        if len(document) > DOCUMENT_BYTES:
-            raise Unfit(f'its vc-out.xml is larger than {DOCUMENT_BYTES >> 10} KiB')
+        content = self._content(node)
         self._require_new(node, state)
         draft = files.temporary(node.find('disk').get('path'))
         files.remove(draft)
         try:
-            state.disk.copy(draft, document.ljust(DOCUMENT_BYTES, b'\n'))
+            state.disk.copy(draft, content)
             self._engines.storage(node, self._ledger).keep(
                 draft, node, node.find('disk').get('backing'))
         finally:
             files.remove(draft)
+
+    def _content(self, node: etree._Element) -> bytes:
+        """The node's document and what is behind it, as they are in its disk; raises Unfit."""
+        with self._lock:
+            vc_out = self._projection.of(node.get('name'))
+        folder = self._ledger.folder(tree.cluster(self._root).get('name'))
+        document, *keys = injection.secrets(node, vc_out, folder)
+        content = document.content + b''.join(
+            PRIVATE_KEY % base64.b64encode(key.content) for key in keys)
+        if len(content) > DOCUMENT_BYTES:
+            raise Unfit(f'its vc-out.xml is larger than {DOCUMENT_BYTES >> 10} KiB')
+        return content.ljust(DOCUMENT_BYTES, b'\n')
 
     def _warn(self, node: etree._Element, reason: Failure) -> None:
         """Say once why nodes boot instead."""
@@ -140,8 +154,6 @@ class Saved:
 
     def _made(self, node: etree._Element) -> State:
         image = tree.image(self._root, node.get('role'))
-        if node.get('role') != 'compute':
-            raise Unfit('only compute nodes are')
         if partition.is_seeded(image) or partition.of(image).inject != 'debugfs':
             raise Unfit('its document is not a file of an ext2, ext3 or ext4 file system')
         if firmware.element(tree.domain(self._root, node.get('role'))) is not None:

@@ -21,10 +21,12 @@ from ..system.scratch import Secret
 PREFIX, NAME = 'pragma-saved-', 'guest'
 """The guest's domain is PREFIX, a hash, and NAME."""
 
+NODES = {'frontend': 'frontends', 'compute': 'compute nodes'}
+
 ADDRESS, MAC = '192.0.2.{}', '52:54:00:5a:7e:{:02x}'
 """Of its interfaces: an address for documentation (RFC 5737), alone in its network."""
 
-DOCUMENT_BYTES = 16 << 10
+DOCUMENT_BYTES = 64 << 10
 """Every vc-out.xml has this size there, filled with white space."""
 
 DISK, MEMORY, RECORD, CONSOLE = 'disk.qcow2', 'memory', 'state.json', 'console.log'
@@ -80,7 +82,8 @@ class Guest:
             self._engine.remove([self._node])
             overlay.discard(draft)
         clear()
-        log.warn('booting a guest whose state is saved; later nodes of its kind start from it')
+        log.warn('booting a guest to save its state, from which '
+                 f"{NODES[self._node.get('role')]} start")
         try:
             with guard.on_death(clear, 'the guest whose state was to be saved is removed'):
                 os.mkdir(draft)
