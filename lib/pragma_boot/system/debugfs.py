@@ -37,6 +37,13 @@ class Entry(NamedTuple):
     size: int
 
 
+class Status(NamedTuple):
+    """What a file in an image is: 'regular', 'directory' and so on, '' for none; and its mode."""
+
+    type: str
+    mode: str
+
+
 Listing = dict[str, dict[str, Entry]]
 """The entries of folders by their names: {folder: {name: Entry}}."""
 
@@ -151,32 +158,32 @@ def write(volume: Confined, scratch: str, files: Sequence[Secret], subject: str)
     debugfs works in the folder ``scratch`` and copies from and to files in it. No name of the
     image is a word of a command, since ``!`` in one would start a shell.
     """
-    folders = sorted({os.path.dirname(file.path) for file in files} - {''})
-    require(_type_of(volume, '/root', subject) == 'directory', subject, '/root is not a directory')
+    folders = sorted({f'/root/{os.path.dirname(file.path)}' for file in files} - {'/root/'})
+    paths = [f'/root/{file.path}' for file in files]
+    found = _found(volume, ['/root', *folders, *paths], subject)
+    require(found['/root'].type == 'directory', subject, '/root is not a directory')
     commands = []
     for folder in folders:
-        kind = _type_of(volume, f'/root/{folder}', subject)
-        require(kind in (None, 'directory'), subject, f'/root/{folder} is not a directory')
-        if kind is None:
-            commands += [f'mkdir /root/{folder}',
-                         f'set_inode_field /root/{folder} mode 040700']
-    for count, file in enumerate(files):
-        kind = _type_of(volume, f'/root/{file.path}', subject)
-        require(kind != 'directory', subject, f'/root/{file.path} is a directory')
-        if kind is not None:
+        require(found[folder].type in ('', 'directory'), subject, f'{folder} is not a directory')
+        if not found[folder].type:
+            commands += [f'mkdir {folder}', f'set_inode_field {folder} mode 040700']
+    for count, (path, file) in enumerate(zip(paths, files, strict=True)):
+        require(found[path].type != 'directory', subject, f'{path} is a directory')
+        if found[path].type:
             # Removed first: a write through a link would change the file that it points to.
-            commands.append(f'rm /root/{file.path}')
+            commands.append(f'rm {path}')
         save(scratch, f'in{count}', file.content)
-        commands += [f'cd /root/{os.path.dirname(file.path)}',
+        commands += [f'cd {os.path.dirname(path)}',
                      f'write in{count} {os.path.basename(file.path)}',
                      f'set_inode_field {os.path.basename(file.path)} mode 0100600']
     run(volume, commands, subject, write=True)
-    run(volume, (f'dump /root/{file.path} out{count}' for count, file in enumerate(files)),
-        subject)
-    for count, file in enumerate(files):
+    output = run(volume, [*(f'dump {path} out{count}' for count, path in enumerate(paths)),
+                          *(f'stat {path}' for path in paths)], subject)
+    written = _statuses(output, paths, subject)
+    for count, (path, file) in enumerate(zip(paths, files, strict=True)):
         verify(scratch, f'out{count}', file, subject)
-        require(_type_of(volume, f'/root/{file.path}', subject, '0600') == 'regular', subject,
-                f'/root/{file.path} is not a regular file of mode 0600')
+        require(written[path] == Status('regular', '0600'), subject,
+                f'{path} is not a regular file of mode 0600')
 
 
 def extents(volume: Confined, file: Secret, subject: str) -> list[tuple[int, int]]:
@@ -194,13 +201,14 @@ def extents(volume: Confined, file: Secret, subject: str) -> list[tuple[int, int
 
 
 def run(volume: Confined, commands: Iterable[str], subject: str, write: bool = False,
-        descriptors: Sequence[int] = ()) -> None:
-    """Run commands of debugfs; raises Failure unless all succeed."""
+        descriptors: Sequence[int] = ()) -> str:
+    """Run commands of debugfs; what they print. Raises Failure unless all succeed."""
     options = ['-w'] if write else []
     done = volume.run(['debugfs', *options, '-f', '-', volume.device], subject,
                       input='\n'.join(commands).encode() + b'\n', statuses=None,
                       descriptors=descriptors)
     _require_success(done, subject)
+    return done.stdout.decode(errors='replace')
 
 
 def _require_success(done: subprocess.CompletedProcess[bytes], subject: str) -> None:
@@ -212,12 +220,33 @@ def _require_success(done: subprocess.CompletedProcess[bytes], subject: str) -> 
                       f'{complaints[0] if complaints else process.last_line(done)}')
 
 
-def _type_of(volume: Confined, path: str, subject: str, mode: str | None = None) -> str | None:
-    """The type of a file in the image; None where there is none, or its mode is not ``mode``."""
-    done = volume.run(['debugfs', '-R', f'stat {path}', volume.device], subject)
-    found = re.search(r'Type: (\w+( \w+)?)\s+Mode:\s+(\d+)', done.stdout.decode(errors='replace'))
-    if not found:
-        if b'File not found' not in done.stderr:
+def _found(volume: Confined, paths: Sequence[str], subject: str) -> dict[str, Status]:
+    """The Status of each file in the image by its path; raises Failure."""
+    done = volume.run(['debugfs', '-f', '-', volume.device], subject,
+                      input=''.join(f'stat {path}\n' for path in paths).encode())
+    found = _statuses(done.stdout.decode(errors='replace'), paths, subject)
+    for path in paths:
+        # What lies below no directory is not looked at.
+        above = found.get(os.path.dirname(path))
+        if not found[path].type and (above is None or above.type == 'directory') and (
+                f'{path}: File not found'.encode() not in done.stderr):
             raise Failure(f'{subject}: {process.last_line(done)}')
-        return None
-    return found[1] if mode in (None, found[3]) else None
+    return found
+
+
+def _statuses(output: str, paths: Sequence[str], subject: str) -> dict[str, Status]:
+    """The Status of each file, by what a debugfs printed for ``stat`` of ``paths``, in this order.
+
+    A link of the image may have lines in its target that imitate others: raises Failure.
+    """
+    lines = output.split('\n')
+    places = [index for path in paths for index, line in enumerate(lines)
+              if line == f'debugfs: stat {path}']
+    require(len(places) == len(paths) and places == sorted(places), subject,
+            'the output of debugfs cannot be understood')
+    found = {}
+    for path, start, end in zip(paths, places, [*places[1:], len(lines)], strict=True):
+        first = re.search(r'^Inode: .* Type: (\w+( \w+)?)\s+Mode:\s+(\d+)',
+                          '\n'.join(lines[start + 1:end]), re.M)
+        found[path] = Status(first[1], first[3]) if first else Status('', '')
+    return found
