@@ -18,7 +18,7 @@ from lxml import etree
 
 from ..document.tree import image
 from ..document.vcout import Projection
-from ..system import debugfs, files, guestfish, log, workers
+from ..system import files, guestfish, log, rootfiles, workers
 from ..system.scratch import Secret
 from . import overlay, partition
 
@@ -62,7 +62,7 @@ def write_raw(disk: str, staged: etree._Element, files: Sequence[Secret], subjec
         if part.inject == 'debugfs':
             try:
                 with overlay.exported(disk, 'raw', part, scratch) as volume:
-                    debugfs.write(volume, scratch, files, subject)
+                    rootfiles.write(volume, scratch, files, subject)
                     partition.check(volume, subject)
                 return
             except overlay.NoFuse as error:
@@ -78,9 +78,9 @@ def write_overlay(draft: str, backing: str, part: partition.Partition, scratch: 
     guestfish must do it.
     """
     with overlay.exported(draft, 'qcow2', part, scratch, backing) as volume:
-        debugfs.write(volume, scratch, files, subject)
+        rootfiles.write(volume, scratch, files, subject)
         partition.check(volume, subject)
-        found = debugfs.extents(volume, files[0], subject) if locate else []
+        found = rootfiles.extents(volume, files[0], subject) if locate else []
     return [(part.offset + start, length) for start, length in found]
 
 

@@ -1,8 +1,8 @@
-"""system.debugfs: what is read from the output of debugfs, whatever an image has in it."""
+"""system.rootfiles: what is read from the output of debugfs, whatever an image has in it."""
 import pytest
 
-from pragma_boot.system.debugfs import Status, _statuses
 from pragma_boot.system.failure import Failure
+from pragma_boot.system.rootfiles import Status, _statuses
 
 PATHS = ['/root', '/root/.ssh', '/root/a']
 ROOT = 'debugfs: stat /root\nInode: 12   Type: directory    Mode:  0755   Flags: 0x80000\n'
