@@ -425,15 +425,15 @@ def boot_ways(site):
              '--file "$1/$index.img"; '
              'guestfish --format=raw -a "$1/$index.img" -m /dev/sda1 upload "$2" /root/vc-out.xml; '
              'virsh -q start --paused "bench-clone-$index"; done')
-    return [_up(site, NODES),
+    return [_up(site, 'bench-demo', NODES),
             libvirt(site, ALONE, DEFINE_AND_START, folder, 2),
             Way(BY_HAND, shell(clone, clones, vc_out, NODES), prepare=template, clean=forget,
                 disk=lambda: allocated(clones), slow=True)]
 
 
-def _up(site, computes, slow=False):
+def _up(site, entry, computes, slow=False):
     """pragma_boot, with all that it does."""
-    return Way('ours', [BIN / 'pragma_boot', '--vcname', 'bench-demo', '--num_cpus', str(computes),
+    return Way('ours', [BIN / 'pragma_boot', '--vcname', entry, '--num_cpus', str(computes),
                         '--name', 'bench-up', '--key', f'{site.key}.pub'],
                disk=lambda: allocated(site.temp / 'clusters' / 'bench-up'),
                clean=lambda: site.tool('vc-clean', 'bench-up'), slow=slow)
@@ -448,10 +448,11 @@ def boot_goals(medians):
 
 def boot_many_ways(site):
     """Many compute nodes by ours, and what libvirt takes of it."""
-    site.entry('bench-demo', site.demo())
-    document = site.injected('bench-many', 'bench-demo', MANY_NODES)
-    folder = printed(site, document, site.folder / 'bench-many')
-    return [_up(site, MANY_NODES, slow=True),
+    # So little memory that both clusters fit.
+    site.entry('bench-many', site.demo(), 32)
+    document = site.injected('bench129', 'bench-many', MANY_NODES)
+    folder = printed(site, document, site.folder / 'bench129')
+    return [_up(site, 'bench-many', MANY_NODES, slow=True),
             libvirt(site, ALONE, DEFINE_AND_START, folder, 2, slow=True)]
 
 
