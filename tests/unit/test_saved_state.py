@@ -1,7 +1,9 @@
 """A saved state of libvirt's format becomes that of another domain."""
 import pytest
+from lxml import etree
 
-from pragma_boot.cluster import saved
+from lab.documents import small
+from pragma_boot.cluster import saved, saved_guest
 from pragma_boot.engine import external, libvirt
 from pragma_boot.engine.protocol import Unsupported
 from pragma_boot.engine.saved import HEADER, MAGIC, Header, _header, _write
@@ -71,3 +73,25 @@ def test_engines_without_saved_states(tmp_path, kind, uri, said):
     engine = kind(uri, Settings.read(tmp_path / 'site_conf.conf'))
     with pytest.raises(Unsupported, match=said):
         engine.saved_states()
+
+
+class Definer:
+    """An engine whose domains have the attributes of a node's interfaces, and nothing else."""
+
+    def definition(self, root, node, acceleration, console, started):
+        return etree.Element('domain', {name: value for one in node.iterfind('interface')
+                                        for name, value in one.attrib.items()})
+
+
+def test_nodes_that_share_a_state():
+    """A VLAN and a port are the cluster's; the size of the disk is the state's."""
+    def name(**attributes):
+        root = small()
+        node = root.find("cluster/node[@role='compute']")
+        if size := attributes.pop('disk_size', None):
+            node.set('disk_size', size)
+        node.find('interface').attrib.update(attributes)
+        return saved_guest.Guest(node, Definer(), 'tcg').name('libvirt 9')
+
+    assert name(port='23000') == name(port='23001') and name(vlan='7') == name(vlan='8')
+    assert len({name(), name(disk_size='8589934592'), name(disk_size='17179869184')}) == 3

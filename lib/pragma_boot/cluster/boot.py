@@ -78,7 +78,7 @@ class Boot:
                     saved.prepare([node for node in group if self._is_new(node)])
                 if dependency:
                     self._await_parent(group[0], dependency)
-                workers.each(lambda node: self._start(node, paused, saved), group, self._jobs)
+                self._start_all(group, paused, saved)
 
     def wait(self, seconds: int) -> None:
         """Wait until every node is ready; raises Failure that names the nodes that are not."""
@@ -133,6 +133,17 @@ class Boot:
     def _is_new(self, node: etree._Element) -> bool:
         """Whether a node has no domain yet."""
         return self._view.domain(node) is None
+
+    def _start_all(self, group: list, paused: bool, saved: Saved | None) -> None:
+        """Start the nodes of a group, several at a time."""
+        if not saved:
+            workers.each(lambda node: self._start(node, paused, None), group, self._jobs)
+            return
+        with self._ledger.alone(cluster(self._root).get('name')):
+            # Another vc-boot may have started nodes while guests booted: their disks must stay.
+            self._look()
+            workers.each(lambda node: self._start(node, paused, saved),
+                         [node for node in group if self._stopped(node)], self._jobs)
 
     def _start(self, node: etree._Element, paused: bool, saved: Saved | None) -> None:
         self._engines.storage(node, self._ledger).empty_console(node)

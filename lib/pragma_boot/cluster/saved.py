@@ -1,11 +1,11 @@
-"""Starting nodes from a saved state: one guest of each role is booted once, and all become it.
+"""Starting nodes from saved states: a guest of each kind is booted once, and nodes are its copies.
 
 A state is the memory of a guest that was booted and waits for a document, and the disk that it had
 then. It is kept in TEMP/saved, and serves all nodes with the same image, hardware and engine. The
 disk of a node that starts from it is a copy of that disk, in which the blocks of /root/vc-out.xml
-have the node's own document, and behind a frontend's the private key of its cluster. The guest part
-sees it, and sets the node up (pragma-guest, ready). A node that is started again boots, from its
-own disk and with its own document.
+have the node's own document; the private key of its cluster follows that of a frontend. The guest
+part sees it, and sets the node up (pragma-guest, ready). A node that is started again boots, from
+its own disk and with its own document.
 """
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .saved_guest import DISK, DOCUMENT_BYTES, MEMORY, RECORD, Guest, Unfit, mou
 FOLDER = 'saved'
 
 PRIVATE_KEY = b'<?pragma-private-key %s?>\n'
-"""Behind a document: the key's file, in base64. The guest part moves it to its place."""
+"""What follows a frontend's document: its private key in base64. The guest part moves it."""
 
 
 class State(NamedTuple):
@@ -69,6 +69,9 @@ class Saved:
         """Make the states that ``nodes`` need and that are missing: each boots a guest."""
         for node in nodes:
             try:
+                # Before a guest is booted for nothing.
+                self._states_of(node)
+                self._content(node)
                 self._state(node)
             except Unfit as reason:
                 self._warn(node, reason)
@@ -79,16 +82,23 @@ class Saved:
 
         ``define`` makes the definition of its domain.
         """
-        path = node.find('disk').get('path')
         try:
             state = self._state(node)
             self._replace_disk(node, state)
-            self._states_of(node).restore(node, define(), state.memory,
-                                          files.temporary(f'{path}.memory'), paused)
+            self._restore(node, define(), state, paused)
         except Unfit as reason:
             self._warn(node, reason)
             return False
         return True
+
+    def _restore(self, node: etree._Element, definition: etree._Element, state: State,
+                 paused: bool) -> None:
+        """Start the node from the state's memory; raises Unfit, and then it can boot."""
+        draft = files.temporary(f"{node.find('disk').get('path')}.memory")
+        try:
+            self._states_of(node).restore(node, definition, state.memory, draft, paused)
+        except Failure as failure:
+            raise Unfit(f"the state in '{state.folder}' cannot be restored: {failure}") from None
 
     def _replace_disk(self, node: etree._Element, state: State) -> None:
         """Make the node's disk that of the state, with the node's own document; raises Unfit.
@@ -107,7 +117,7 @@ class Saved:
             files.remove(draft)
 
     def _content(self, node: etree._Element) -> bytes:
-        """The node's document and what is behind it, as they are in its disk; raises Unfit."""
+        """The node's document and what follows it, as they are in its disk; raises Unfit."""
         with self._lock:
             vc_out = self._projection.of(node.get('name'))
         folder = self._ledger.folder(tree.cluster(self._root).get('name'))
@@ -166,7 +176,12 @@ class Saved:
         os.makedirs(self._folder, mode=0o711, exist_ok=True)
         with exclusive(f'{folder}.lock'):
             if not os.path.exists(folder):
-                guest.make(folder, states)
+                try:
+                    guest.make(folder, states)
+                except Unfit:
+                    raise
+                except Failure as failure:
+                    raise Unfit(f'no state can be saved: {failure}') from None
         return _read(folder)
 
 

@@ -14,7 +14,7 @@ from ..document.vcout import Projection
 from ..engine import console
 from ..engine.protocol import ACTIVE, Engine, SavedStates
 from ..image import injection, overlay, partition
-from ..system import files, guard, log, terminal
+from ..system import debugfs, files, guard, log, terminal
 from ..system.failure import Failure
 from ..system.scratch import Secret
 
@@ -66,10 +66,13 @@ class Guest:
     def name(self, version: str) -> str:
         """The name of its state: of its image, and a hash of what a node must have in common."""
         alike = copy.deepcopy(self._root)
-        for interface in alike.iterfind('cluster/node/interface[@port]'):
-            interface.set('port', '1')
+        # These differ from cluster to cluster, and a guest does not see them.
+        for name in ('port', 'vlan'):
+            for interface in alike.iterfind(f'cluster/node/interface[@{name}]'):
+                interface.set(name, '1')
         definition = self._definition(alike.find('cluster/node'), '')
-        description = etree.tostring(definition) + version.encode()
+        rest = f"{self._node.get('disk_size')} {DOCUMENT_BYTES} {version}"
+        description = etree.tostring(definition) + rest.encode()
         image = os.path.basename(self._image().get('path'))
         return f"{image.removesuffix('.raw')}-{hashlib.sha256(description).hexdigest()[:16]}"
 
@@ -82,8 +85,7 @@ class Guest:
             self._engine.remove([self._node])
             overlay.discard(draft)
         clear()
-        log.warn('booting a guest to save its state, from which '
-                 f"{NODES[self._node.get('role')]} start")
+        log.warn(f"booting a guest to save its state for {NODES[self._node.get('role')]}")
         try:
             with guard.on_death(clear, 'the guest whose state was to be saved is removed'):
                 os.mkdir(draft)
@@ -162,5 +164,6 @@ def mounted(disk: str, image: etree._Element) -> str:
     part = partition.of(image)
     with (overlay.scratch_folder(f'{disk}.look') as scratch,
           overlay.exported(disk, 'qcow2', part, scratch, image.get('path')) as volume):
-        fields = partition.fields(volume, part.length, f"'{disk}'")
+        # Without the checks of an image: a guest that was destroyed leaves orphaned inodes.
+        fields = debugfs.superblock(volume, f"'{disk}'")
     return f"{fields.get('Last mount time')}, {fields.get('Mount count')}"

@@ -121,11 +121,11 @@ class Snapshots:
                 # Where one fails, too: the others would stay suspended.
                 self._resume([node for node in self._in(self._view(), PAUSED)
                               if states[node.get('name')] != PAUSED])
-        stopped = [node.get('name') for node, runs in zip(self._nodes, back, strict=True)
-                   if not runs]
-        gone = set(states) - {node.get('name') for node in self._nodes}
-        if gone:
-            self._tell(sorted(gone), stopped)
+            stopped = [node.get('name') for node, runs in zip(self._nodes, back, strict=True)
+                       if not runs]
+            gone = set(states) - {node.get('name') for node in self._nodes}
+            if gone:
+                self._tell(sorted(gone), stopped)
         return stopped
 
     def delete(self, label: str) -> None:

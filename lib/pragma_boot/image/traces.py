@@ -49,9 +49,10 @@ def _all(reason: str, *patterns: str, kind: str = IDENTITY, empty: bool = False)
 HOMES = ('/root', '/home/*')
 
 TRACES: Sequence[Trace] = (
-    *_all('the document of a node: its addresses, names and keys', '/root/vc-out.xml'),
+    *_all('the document of a node: its addresses, names and keys', '/root/vc-out.xml',
+          '/root/.vc-out.xml.pragma-guest'),
     *_all('private keys: those of the cluster and of its users',
-          *(f'{home}/.ssh/id_*' for home in HOMES)),
+          *(f'{home}/.ssh/id_*' for home in HOMES), '/root/.ssh/.id_ed25519.pragma-guest'),
     *_all('the host keys of nodes that were logged in to',
           *(f'{home}/.ssh/known_hosts*' for home in HOMES), kind=REST),
     *_all('who may log in; each new cluster gets its own',

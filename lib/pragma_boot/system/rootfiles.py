@@ -18,7 +18,7 @@ from .scratch import Secret, require, save, verify
 
 
 class Status(NamedTuple):
-    """What a file in an image is: 'regular', 'directory' and so on, '' for none; and its mode."""
+    """The type of a file in an image ('regular' and so on, '' if it is missing), and its mode."""
 
     type: str
     mode: str
@@ -32,16 +32,16 @@ def write(volume: Confined, scratch: str, files: Sequence[Secret], subject: str)
     """
     folders = sorted({f'/root/{os.path.dirname(file.path)}' for file in files} - {'/root/'})
     paths = [f'/root/{file.path}' for file in files]
-    found = _found(volume, ['/root', *folders, *paths], subject)
-    require(found['/root'].type == 'directory', subject, '/root is not a directory')
+    before = _look_up(volume, ['/root', *folders, *paths], subject)
+    require(before['/root'].type == 'directory', subject, '/root is not a directory')
     commands = []
     for folder in folders:
-        require(found[folder].type in ('', 'directory'), subject, f'{folder} is not a directory')
-        if not found[folder].type:
+        require(before[folder].type in ('', 'directory'), subject, f'{folder} is not a directory')
+        if not before[folder].type:
             commands += [f'mkdir {folder}', f'set_inode_field {folder} mode 040700']
     for count, (path, file) in enumerate(zip(paths, files, strict=True)):
-        require(found[path].type != 'directory', subject, f'{path} is a directory')
-        if found[path].type:
+        require(before[path].type != 'directory', subject, f'{path} is a directory')
+        if before[path].type:
             # Removed first: a write through a link would change the file that it points to.
             commands.append(f'rm {path}')
         save(scratch, f'in{count}', file.content)
@@ -72,18 +72,22 @@ def extents(volume: Confined, file: Secret, subject: str) -> list[tuple[int, int
             for index, number in enumerate(numbers.split())]
 
 
-def _found(volume: Confined, paths: Sequence[str], subject: str) -> dict[str, Status]:
+def _look_up(volume: Confined, paths: Sequence[str], subject: str) -> dict[str, Status]:
     """The Status of each file in the image by its path; raises Failure."""
     done = volume.run(['debugfs', '-f', '-', volume.device], subject,
                       input=''.join(f'stat {path}\n' for path in paths).encode())
-    found = _statuses(done.stdout.decode(errors='replace'), paths, subject)
+    statuses = _statuses(done.stdout.decode(errors='replace'), paths, subject)
+    errors = done.stderr.decode(errors='replace').splitlines()
     for path in paths:
-        # What lies below no directory is not looked at.
-        above = found.get(os.path.dirname(path))
-        if not found[path].type and (above is None or above.type == 'directory') and (
-                f'{path}: File not found'.encode() not in done.stderr):
-            raise Failure(f'{subject}: {process.last_line(done)}')
-    return found
+        above = statuses.get(os.path.dirname(path))
+        # Where the parent is no directory, debugfs has another error, and the caller refuses it.
+        if statuses[path].type or (above is not None and above.type != 'directory'):
+            continue
+        if not any(line.startswith(f'{path}: File not found') for line in errors):
+            reason = next((line for line in errors if line.startswith(f'{path}: ')),
+                          process.last_line(done))
+            raise Failure(f'{subject}: {reason}')
+    return statuses
 
 
 def _statuses(output: str, paths: Sequence[str], subject: str) -> dict[str, Status]:
