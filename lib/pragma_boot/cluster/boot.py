@@ -1,6 +1,7 @@
 """Starting a cluster's nodes in the order that their <boot_dependency> asks for."""
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -136,14 +137,13 @@ class Boot:
 
     def _start_all(self, group: list, paused: bool, saved: Saved | None) -> None:
         """Start the nodes of a group, several at a time."""
-        if not saved:
-            workers.each(lambda node: self._start(node, paused, None), group, self._jobs)
-            return
-        with self._ledger.alone(cluster(self._root).get('name')):
-            # Another vc-boot may have started nodes while guests booted: their disks must stay.
-            self._look()
-            workers.each(lambda node: self._start(node, paused, saved),
-                         [node for node in group if self._stopped(node)], self._jobs)
+        with contextlib.ExitStack() as stack:
+            if saved:
+                # Another vc-boot may have started nodes while guests booted: their disks must stay.
+                stack.enter_context(self._ledger.alone(cluster(self._root).get('name')))
+                self._look()
+                group = [node for node in group if self._stopped(node)]
+            workers.each(lambda node: self._start(node, paused, saved), group, self._jobs)
 
     def _start(self, node: etree._Element, paused: bool, saved: Saved | None) -> None:
         self._engines.storage(node, self._ledger).empty_console(node)

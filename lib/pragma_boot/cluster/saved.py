@@ -10,10 +10,11 @@ its own disk and with its own document.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from lxml import etree
@@ -95,10 +96,8 @@ class Saved:
                  paused: bool) -> None:
         """Start the node from the state's memory; raises Unfit, and then it can boot."""
         draft = files.temporary(f"{node.find('disk').get('path')}.memory")
-        try:
+        with _unfit_after_failure(f"the state in '{state.folder}' cannot be restored"):
             self._states_of(node).restore(node, definition, state.memory, draft, paused)
-        except Failure as failure:
-            raise Unfit(f"the state in '{state.folder}' cannot be restored: {failure}") from None
 
     def _replace_disk(self, node: etree._Element, state: State) -> None:
         """Make the node's disk that of the state, with the node's own document; raises Unfit.
@@ -176,13 +175,20 @@ class Saved:
         os.makedirs(self._folder, mode=0o711, exist_ok=True)
         with exclusive(f'{folder}.lock'):
             if not os.path.exists(folder):
-                try:
+                with _unfit_after_failure('no state can be saved'):
                     guest.make(folder, states)
-                except Unfit:
-                    raise
-                except Failure as failure:
-                    raise Unfit(f'no state can be saved: {failure}') from None
         return _read(folder)
+
+
+@contextlib.contextmanager
+def _unfit_after_failure(what: str) -> Iterator[None]:
+    """For the block, a Failure means that the node has to boot: raises Unfit."""
+    try:
+        yield
+    except Unfit:
+        raise
+    except Failure as failure:
+        raise Unfit(f'{what}: {failure}') from None
 
 
 def unused(ledger: Ledger, images: Collection[str]) -> list[str]:

@@ -83,8 +83,8 @@ class Seeds:
             # An image may lack locales. Not the boolean, which the schema of 22.4 refuses.
             'locale': 'false',
             'package_update': False, 'package_upgrade': False,
-            # Of 200 s until a node is ready, these took 20: the disk that GRUB is installed on is
-            # asked of debconf, and the guest part too prints the host key.
+            # These modules took 20 of 200 s. A node does not install GRUB again, and the guest part
+            # prints the host key.
             'grub_dpkg': {'enabled': False},
             'ssh': {'emit_keys_to_console': False}, 'no_ssh_fingerprints': True,
         }

@@ -4,6 +4,7 @@ Of the image author's <domain> only the permitted elements are used (document.pe
 address, bridge or device of the author's reaches the host.
 """
 from collections.abc import Callable
+from typing import Any
 
 from lxml import etree
 
@@ -13,6 +14,7 @@ from ..document.tree import domain as author_of
 from ..document.tree import domain_name, domain_uuid, image
 from ..system.failure import Failure
 from . import session
+from .protocol import ACTIVE
 
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
 
@@ -181,3 +183,9 @@ def _add_interfaces(domain: etree._Element, author: etree._Element, node: etree.
         commandline = etree.SubElement(domain, f'{{{QEMU}}}commandline')
         for argument in arguments:
             etree.SubElement(commandline, f'{{{QEMU}}}arg', value=argument)
+
+
+def is_active(engine: Any, node: etree._Element) -> bool:
+    """Whether the node's own domain is active: another vc-boot may have started it meanwhile."""
+    found = engine.domains([node]).get(domain_name(node))
+    return found is not None and found.state in ACTIVE and engine.marked(node, found)

@@ -15,7 +15,7 @@ from ..system.failure import Failure
 from ..system.settings import Settings
 from . import batch, capabilities, domain, probe, protocol, session, storage, volume
 from .domain import METADATA
-from .protocol import ACTIVE, FAILED, PAUSED, RUNNING, STOPPED, UNKNOWN, Domain, Unsupported
+from .protocol import FAILED, PAUSED, RUNNING, STOPPED, UNKNOWN, Domain, Unsupported
 
 if TYPE_CHECKING:
     import subprocess
@@ -177,9 +177,7 @@ class Libvirt:
             else:
                 self._define_and_start(node, definition, validate, paused)
         except BaseException:
-            # Another vc-boot may have started it at this moment: that is no failure.
-            found = self.domains([node]).get(name)
-            if found is not None and found.state in ACTIVE and self.marked(node, found):
+            if domain.is_active(self, node):
                 return
             if not known:
                 self.virsh('undefine', '--domain', domain_uuid(node), '--nvram', statuses=(0, 1))

@@ -15,8 +15,7 @@ from lxml import etree
 from ..document.tree import domain_name, domain_uuid
 from ..system import files
 from ..system.failure import Failure
-from . import session
-from .protocol import ACTIVE
+from . import domain, session
 
 HEADER = struct.Struct('=16s5I56x')
 """libvirt's virQEMUSaveHeader (src/qemu/qemu_saveimage.h): magic, version, length of the XML and
@@ -81,9 +80,7 @@ class SavedStates:
                 self._engine.virsh('restore', '--file', draft,
                                    '--paused' if paused else '--running')
             except BaseException:
-                # Another vc-boot may have started it at this moment: that is no failure.
-                found = self._engine.domains([node]).get(domain_name(node))
-                if found is not None and found.state in ACTIVE and self._engine.marked(node, found):
+                if domain.is_active(self._engine, node):
                     return
                 self._engine.virsh('undefine', '--domain', domain_uuid(node), statuses=(0, 1))
                 raise

@@ -101,8 +101,8 @@ class Template(NamedTuple):
             whole[offset:offset + length] = content[begin:begin + length]
             begin += length
         try:
-            # For others closed at once: the content may be a private key.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            # Closed to others from the beginning: the content may have a private key.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, 'wb+') as file:
                 file.write(whole)
                 file.seek(0)
