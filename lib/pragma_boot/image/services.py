@@ -13,7 +13,7 @@ PROGRAMS = ('/usr/local/sbin/.', '/usr/local/bin/.', '/usr/sbin/.', '/usr/bin/.'
             '/bin/.')
 
 PACKAGES = {'python3': 'python3', 'ip': 'iproute2', 'sshd': 'openssh-server',
-            'ssh-keygen': 'openssh-client', 'systemd-machine-id-setup': 'systemd'}
+            'ssh-keygen': 'openssh-client'}
 """The commands of the guest part, and the Debian packages that have them."""
 
 FRONTEND = {'nft': 'nftables', 'sysctl': 'procps'}
