@@ -3,9 +3,9 @@
 Nothing of a guest is mounted on the host. debugfs writes into ext2, ext3 and ext4, through a
 partition that is exported by FUSE. guestfish writes into other file systems, and where FUSE is
 unavailable: one appliance, which takes seconds to boot, serves all nodes that need it. The disks of
-compute nodes with the same image and host differ in the content of one file: debugfs makes the
-first one, and the others are copies of it. Nothing is written into the disk of a node that has a
-seed disk (image.seed).
+compute nodes with the same image differ in the content of one file: debugfs makes the first one,
+and the others are copies of it. Nothing is written into the disk of a node that has a seed disk
+(image.seed).
 """
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ..system import files, guestfish, log, rootfiles, workers
 from ..system.scratch import Secret
 from . import overlay, partition
 
-Kind = tuple[str, str, str, str]
-"""What decides the content of a node's disk, except its vc-out.xml: host, image, role, size."""
+Kind = tuple[str, str, str]
+"""What decides the content of a node's disk, except its vc-out.xml: image, role, size."""
 
 
 class Store(Protocol):
@@ -153,7 +153,7 @@ class Plan:
         return partition.of(image(self._root, node.get('role')))
 
     def _kind(self, node: etree._Element) -> Kind:
-        return node.get('host'), self._image(node), node.get('role'), node.get('disk_size', '')
+        return self._image(node), node.get('role'), node.get('disk_size', '')
 
     def _is_seeded(self, node: etree._Element) -> bool:
         return partition.is_seeded(image(self._root, node.get('role')))
@@ -166,7 +166,7 @@ class Plan:
         template = self._templates.get(self._kind(node))
         if template is None:
             return self._by_debugfs(node)
-        with self._draft(node) as (draft, _):
+        with self._draft(node) as draft:
             template.copy(draft, self._files(node)[0].content if template.extents else b'')
         return None
 
@@ -176,7 +176,7 @@ class Plan:
         With ``keep`` the disk is kept as the Template of its kind.
         """
         if self._is_seeded(node):
-            with self._draft(node) as (draft, _):
+            with self._draft(node) as draft:
                 self._create(draft, node)
                 if keep:
                     self._templates[self._kind(node)] = overlay.empty_template(draft)
@@ -185,11 +185,12 @@ class Plan:
         if part.inject != 'debugfs':
             return guestfish.NEEDED
         try:
-            with self._draft(node) as (draft, scratch):
+            with self._draft(node) as draft:
                 self._create(draft, node)
                 files = self._files(node)
-                extents = write_overlay(draft, self._image(node), part, scratch, files,
-                                        _subject(node), keep)
+                with overlay.scratch_folder(draft) as scratch:
+                    extents = write_overlay(draft, self._image(node), part, scratch, files,
+                                            _subject(node), keep)
                 if keep:
                     self._templates[self._kind(node)] = overlay.template(
                         draft, extents, files[0].content)
@@ -202,30 +203,28 @@ class Plan:
         with contextlib.ExitStack() as stack:
             drafts = [stack.enter_context(self._draft(node)) for node in nodes]
             disks = []
-            for node, (draft, scratch) in zip(nodes, drafts, strict=True):
+            for node, draft in zip(nodes, drafts, strict=True):
                 self._create(draft, node)
+                scratch = stack.enter_context(overlay.scratch_folder(draft))
                 disks.append((draft, self._partition(node).device, scratch, self._files(node),
                               _subject(node)))
             guestfish.write(disks)
 
     @contextlib.contextmanager
-    def _draft(self, node: etree._Element) -> Iterator[tuple[str, str]]:
-        """The path of a new overlay, which becomes the node's disk after the block; and a folder.
-
-        The folder is for files that are copied into the overlay and out of it.
-        """
+    def _draft(self, node: etree._Element) -> Iterator[str]:
+        """The path of a new overlay, which becomes the node's disk after the block."""
         draft = files.temporary(os.path.join(self._folder, f"{node.get('name')}.qcow2"))
         files.remove(draft)
-        with overlay.scratch_folder(draft) as scratch:
-            try:
-                yield draft, scratch
-                with open(draft, 'rb+') as file:
-                    os.fsync(file.fileno())
-                host = node.get('host')
-                self._disks[node.get('name')] = self._stores[host].keep(
-                    draft, node, self._backings[host, self._image(node)])
-            finally:
-                files.remove(draft)
+        overlay.discard(overlay.scratch_of(draft))
+        try:
+            yield draft
+            with open(draft, 'rb+') as file:
+                os.fsync(file.fileno())
+            host = node.get('host')
+            self._disks[node.get('name')] = self._stores[host].keep(
+                draft, node, self._backings[host, self._image(node)])
+        finally:
+            files.remove(draft)
 
 
 def _warn_without_fuse(reason: object) -> None:

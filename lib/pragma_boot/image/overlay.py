@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from ..system import confinement, process
 from ..system.confinement import Confined
 from ..system.failure import Failure, cause
+from . import sparse
 
 if TYPE_CHECKING:
     import subprocess
@@ -104,8 +105,7 @@ class Template(NamedTuple):
             # Closed to others from the beginning: the content may have a private key.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, 'wb+') as file:
-                file.write(whole)
-                file.seek(0)
+                sparse.write(file.fileno(), whole)
                 same = begin == len(content) and file.read() == whole
         except OSError as error:
             raise Failure(f"cannot make overlay '{path}': {cause(error)}") from None
@@ -190,8 +190,8 @@ def exported(path: str, format: str, partition: Partition, scratch: str,
 
 @contextlib.contextmanager
 def scratch_folder(path: str) -> Iterator[str]:
-    """A folder ``path``.scratch for the block, in the place of an older one, closed to others."""
-    folder = f'{path}.scratch'
+    """A folder beside ``path`` for the block, in the place of an older one, closed to others."""
+    folder = scratch_of(path)
     discard(folder)
     os.mkdir(folder, 0o700)
     try:
@@ -200,10 +200,16 @@ def scratch_folder(path: str) -> Iterator[str]:
         discard(folder)
 
 
+def scratch_of(path: str) -> str:
+    """The path of the scratch_folder of ``path``, which a killed tool may have left."""
+    return f'{path}.scratch'
+
+
 def discard(folder: str) -> None:
     """Remove a folder with all files in it, if it is there."""
-    import shutil
-    shutil.rmtree(folder, ignore_errors=not os.path.lexists(folder))
+    if os.path.lexists(folder):
+        import shutil
+        shutil.rmtree(folder)
 
 
 def _wait_for(daemon: subprocess.Popen[bytes], subject: str) -> None:

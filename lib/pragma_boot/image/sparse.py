@@ -1,4 +1,4 @@
-"""Copy a stream to a sparse file."""
+"""Write sparse files: a hole for each block of zeros."""
 from __future__ import annotations
 
 import os
@@ -45,6 +45,12 @@ def copy(stream: Stream, descriptor: int, maximum: int) -> None:
         if count < CHUNK:
             break
     os.ftruncate(descriptor, position)
+
+
+def write(descriptor: int, content: bytearray) -> None:
+    """Write ``content`` to an empty file with a hole for each block of zeros."""
+    _write_blocks(descriptor, content, len(content), 0)
+    os.ftruncate(descriptor, len(content))
 
 
 def _fill(stream: Stream, view: memoryview) -> int:
