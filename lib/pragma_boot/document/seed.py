@@ -57,6 +57,9 @@ class Seeds:
 
     def __init__(self, root: etree._Element) -> None:
         self._projection = Projection(root)
+        # Looked for once: they are among all nodes.
+        self._keys = '\n'.join(key.text or '' for key in tree.cluster(root).iterfind('key'))
+        self._dns = tree.cluster(root).find('dns')
         self._part = [self._file(f'{FOLDER}/{name}', _content(name), mode) for name, mode in
                       ((PROGRAM, '0755'), (INSTALL, '0755'), *((unit, '0644') for unit in UNITS))]
         self._part += [self._file(DROP_IN.format(unit), CONDITION, '0644') for unit in UNITS]
@@ -70,9 +73,9 @@ class Seeds:
         files = [Secret('vc-out.xml', self._projection.of(name))]
         if private_key is not None and node.get('role') == 'frontend':
             files.append(Secret('.ssh/id_ed25519', private_key))
-        return {'meta-data': _json(meta_data(node)),
+        return {'meta-data': _json(meta_data(node, self._keys)),
                 'user-data': f'{HEADER}\n'.encode() + _json(self._user_data(node, files)),
-                'network-config': _json(network_config(node))}
+                'network-config': _json(network_config(node, self._dns))}
 
     def _user_data(self, node: etree._Element, files: Sequence[Secret]) -> dict[str, Any]:
         """What cloud-init does on a node; the rest is left to the guest part."""
@@ -101,21 +104,21 @@ class Seeds:
         return {'path': path, 'encoding': 'gz+b64', 'permissions': mode, 'content': packed}
 
 
-def meta_data(node: etree._Element) -> dict[str, str]:
+def meta_data(node: etree._Element, keys: str) -> dict[str, str]:
     """The identity of an instance: another one for each reservation of a cluster of that name.
+
+    ``keys`` are the cluster's <key>s, a line each.
 
     The cluster's own key is made anew with each reservation, so that a disk that was captured from
     an older cluster is taken for a new instance.
     """
     import uuid
-    keys = '\n'.join(key.text or '' for key in node.getparent().iterfind('key'))
     identity = uuid.uuid5(uuid.UUID(tree.domain_uuid(node)), keys)
     return {'instance-id': f'pragma-{identity}', 'local-hostname': node.get('name')}
 
 
-def network_config(node: etree._Element) -> dict[str, Any]:
-    """The addresses of a node by MAC, in cloud-init's version 2."""
-    dns = node.getparent().find('dns')
+def network_config(node: etree._Element, dns: etree._Element) -> dict[str, Any]:
+    """The addresses of a node by MAC, and the cluster's <dns>, in cloud-init's version 2."""
     cards = node.findall('interface')
     ethernets = {}
     for index, card in enumerate(cards):

@@ -45,17 +45,16 @@ Texts = dict[str, bytes]
 
 
 class Master(NamedTuple):
-    """A seed disk without the zeros at its end, and the texts that are in it."""
+    """A seed disk without the zeros at its end, and where in it each text begins."""
 
     content: bytes
-    texts: Texts
+    places: dict[str, int]
 
     def with_texts(self, texts: Texts) -> bytes:
         """The same disk with other texts of the same lengths."""
         content = bytearray(self.content)
         for name, text in texts.items():
-            # In one piece: the file system was empty.
-            start = self.content.index(self.texts[name])
+            start = self.places[name]
             content[start:start + len(text)] = text
         return bytes(content)
 
@@ -134,7 +133,9 @@ def _master(path: str, empty: bytes, size: int, texts: Texts) -> Master:
                 env={**os.environ, **ENVIRONMENT})
     with open(path, 'rb') as disk:
         content = disk.read().rstrip(b'\0')
-    for name, text in texts.items():
-        if text not in content:
+    # Each in one piece: the file system was empty.
+    places = {name: content.find(text) for name, text in texts.items()}
+    for name, place in places.items():
+        if place < 0:
             raise Failure(f'cannot write a seed disk: {name} does not read back as written')
-    return Master(content, texts)
+    return Master(content, places)
