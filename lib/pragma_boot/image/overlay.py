@@ -155,8 +155,6 @@ def exported(path: str, format: str, partition: Partition, scratch: str,
     """
     if not os.access('/dev/fuse', os.R_OK | os.W_OK):
         raise NoFuse('/dev/fuse cannot be used here')
-    if reason := confinement.refusal():
-        raise NoFuse(reason)
     subject = f"cannot export '{path}'"
     limit = partition.length + confinement.MORE
     with contextlib.ExitStack() as stack:
@@ -217,6 +215,8 @@ def _wait_for(daemon: subprocess.Popen[bytes], subject: str) -> None:
     deadline = time.monotonic() + EXPORT_SECONDS
     while not _mounted(daemon):
         if daemon.poll() is not None:
+            if refusal := confinement.refusal():
+                raise NoFuse(refusal)
             output = daemon.stderr.read() if daemon.stderr else b''
             lines = output.decode(errors='replace').strip().splitlines()
             reason = lines[-1] if lines else 'it exited at once'
