@@ -179,9 +179,9 @@ def plot(results, path):
         axis.set_title(f'{row.name}: {row.what}', loc='left', fontsize=9)
         axis.tick_params(labelsize=8)
         axis.spines[['top', 'right']].set_visible(False)
-    axes[0, 0].set_xlim(0.02, 2000)
+    axes[0, 0].set_xlim(0.002, 2000)
     axes[-1, 0].set_xlabel('seconds, median; ours is blue; the scale is logarithmic')
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches='tight')   # titles may be wider than the bars
 
 
 def main():
