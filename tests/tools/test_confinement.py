@@ -85,7 +85,7 @@ WRITING = re.compile(r'O_WRONLY|O_RDWR|O_CREAT|O_TRUNC')
 CALLS = ('open', 'openat', 'creat', 'mkdir', 'mkdirat', 'unlink', 'unlinkat', 'rename', 'renameat',
          'renameat2', 'link', 'linkat', 'symlink', 'symlinkat', 'mknod', 'mknodat', 'truncate',
          'rmdir', 'chmod', 'fchmodat', 'chown', 'fchownat', 'lchown')
-# The line of a call ends early where another process makes one before it returns.
+# strace ends a line early if another process makes a call before this one returns.
 CHANGES = re.compile(rf"^(?:\d+ +)?({'|'.join(CALLS)})\((.*)(?:\) += | <unfinished)")
 NAMES = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
 # libmount, in programs of util-linux 2.41, tries to make /run/mount.

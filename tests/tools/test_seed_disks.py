@@ -114,7 +114,7 @@ def test_nothing_is_written_into_the_disks(seeded):
         disk = node.find('disk')
         subprocess.run(['qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', disk.get('path'),
                         disk.get('backing')], check=True, capture_output=True)
-    copied = node.find('disk').get('path')      # from the first compute node's
+    copied = node.find('disk').get('path')      # a copy of the first compute node's disk
     assert os.stat(copied).st_blocks * 512 < 64 << 10
 
 

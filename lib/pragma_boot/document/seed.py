@@ -57,9 +57,10 @@ class Seeds:
 
     def __init__(self, root: etree._Element) -> None:
         self._projection = Projection(root)
-        # Looked for once: they are among all nodes.
-        self._keys = '\n'.join(key.text or '' for key in tree.cluster(root).iterfind('key'))
-        self._dns = tree.cluster(root).find('dns')
+        # Found once: each search passes all nodes of the cluster.
+        cluster = tree.cluster(root)
+        self._keys = '\n'.join(key.text or '' for key in cluster.iterfind('key'))
+        self._dns = cluster.find('dns')
         self._part = [self._file(f'{FOLDER}/{name}', _content(name), mode) for name, mode in
                       ((PROGRAM, '0755'), (INSTALL, '0755'), *((unit, '0644') for unit in UNITS))]
         self._part += [self._file(DROP_IN.format(unit), CONDITION, '0644') for unit in UNITS]

@@ -215,6 +215,7 @@ class Plan:
         """The path of a new overlay, which becomes the node's disk after the block."""
         draft = files.temporary(os.path.join(self._folder, f"{node.get('name')}.qcow2"))
         files.remove(draft)
+        # A killed tool may have left it, and not every disk needs a new one.
         overlay.discard(overlay.scratch_of(draft))
         try:
             yield draft

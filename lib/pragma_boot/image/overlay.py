@@ -199,7 +199,7 @@ def scratch_folder(path: str) -> Iterator[str]:
 
 
 def scratch_of(path: str) -> str:
-    """The path of the scratch_folder of ``path``, which a killed tool may have left."""
+    """The path of the scratch_folder of ``path``."""
     return f'{path}.scratch'
 
 
