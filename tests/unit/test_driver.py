@@ -1,5 +1,8 @@
 """A driver's executables as they are run: the frontend first, the others several at a time."""
+import os
+import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -52,3 +55,19 @@ def test_a_failure_terminates_those_that_run(driver, tmp_path, capsys):
     assert failure.value.status == 1 and capsys.readouterr().err == 'boot: no\n'
     assert subprocess.run(['kill', '-0', (tmp_path / 'pid').read_text().strip()], check=False,
                           capture_output=True).returncode
+
+
+def test_an_interruption_while_a_finished_executable_is_waited_for(driver, tmp_path, monkeypatch):
+    """sh then does not know its status, and there is no process to wait for any more."""
+    wait, waited = os.waitpid, []
+
+    def interrupted(*arguments):
+        ended = wait(*arguments)
+        if threading.current_thread() is threading.main_thread():
+            waited.append(ended)
+            os.kill(os.getpid(), signal.SIGINT)
+        return ended
+    monkeypatch.setattr(os, 'waitpid', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        driver(LOGGING).boot([('one', 'host')], str(tmp_path), 'vc-out.xml', 1)
+    assert len(waited) == 1 and (tmp_path / 'log').read_text() == 'begin one\nend one\n'

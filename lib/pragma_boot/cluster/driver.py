@@ -129,5 +129,6 @@ class _Call:
 
     def reap(self) -> None:
         """Wait until it ends, whatever its status."""
-        with contextlib.suppress(sh.ErrorReturnCode):
+        # sh waits for a process again if the interruption came before it had noted the status.
+        with contextlib.suppress(sh.ErrorReturnCode, ChildProcessError):
             self._running.wait()
